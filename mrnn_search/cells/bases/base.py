@@ -1,0 +1,106 @@
+"""The contract of a base: gates, parameters, their initial values, and one time step.
+
+Shapes: B batch, I input, H hidden, G gate blocks. Parameter names are torch.nn.LSTM's, without the ``_l0``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..._registry import Registry, UnknownNameError
+
+Weights = Mapping[str, Tensor]
+
+
+class Base(ABC):
+    """One base; all methods are class methods.
+
+    Attributes:
+        gates: G, blocks of H rows in the weights.
+        states: how many state tensors (B, H): 1 (h) or 2 (h, c).
+        options: name -> allowed values, the default first.
+        biases: has ``bias_ih`` and ``bias_hh``.
+        orthogonal: ``weight_hh`` is constrained to orthogonal matrices.
+        equations: the formulas, one line each.
+        source: where it comes from.
+    """
+
+    gates: ClassVar[int] = 1
+    states: ClassVar[int] = 1
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    biases: ClassVar[bool] = True
+    orthogonal: ClassVar[bool] = False
+    equations: ClassVar[tuple[str, ...]]
+    source: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def step(cls, w: Weights, d: Tensor, state: tuple[Tensor, ...], options: Mapping[str, str]) -> tuple[Tensor, ...]:
+        """One time step: ``d`` (B, G·H) from the rule, ``state`` (h or h, c), each (B, H) -> the next state."""
+
+    @classmethod
+    def kernel(cls, options: Mapping[str, str]) -> str | None:
+        """Name of torch's own kernel for this base ("lstm", "gru", "rnn_tanh", "rnn_relu"); None: there is none."""
+        del options
+        return None
+
+    @classmethod
+    def shapes(cls, input_size: int, hidden_size: int, bias: bool) -> dict[str, tuple[int, ...]]:
+        """Parameter name -> shape."""
+        rows = cls.gates * hidden_size
+        out: dict[str, tuple[int, ...]] = {"weight_ih": (rows, input_size), "weight_hh": (rows, hidden_size)}
+        if bias and cls.biases:
+            out |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+        return out
+
+    @classmethod
+    def init_(cls, w: dict[str, Tensor], how: str, hidden_size: int) -> None:
+        """Fill the parameters in place from torch's global generator. ``how``: "paper" or "torch".
+
+        "paper": the released code's: W orthogonal, U = ``eye_`` on the whole (G·H, H) matrix (the identity in the
+        first block, zeros below), biases 0. "torch": uniform in ±1/sqrt(H), as torch.nn does.
+        """
+        if how == "torch":
+            bound = hidden_size**-0.5
+            for tensor in w.values():
+                torch.nn.init.uniform_(tensor, -bound, bound)
+            return
+        torch.nn.init.orthogonal_(w["weight_ih"])
+        torch.nn.init.eye_(w["weight_hh"])
+        for name in w.keys() & {"bias_ih", "bias_hh"}:
+            torch.nn.init.zeros_(w[name])
+
+    @classmethod
+    def initial_map(cls, hidden_size: int, how: str) -> tuple[Tensor, Tensor]:
+        """Orthogonal bases: centre and skew matrix (H, H) of ``weight_hh = centre @ expm(skew)``."""
+        raise TypeError(f"{cls.__name__} has no orthogonal matrix")
+
+    @classmethod
+    def complete(cls, given: Mapping[str, str]) -> dict[str, str]:
+        """Every option: the given ones, checked, and defaults for the rest.
+
+        Raises:
+            UnknownNameError: an option or a value that the base does not have.
+        """
+        for name in given:
+            if name not in cls.options:
+                raise UnknownNameError(f"option of {cls.__name__}", name, cls.options)
+        chosen = {name: given.get(name, allowed[0]) for name, allowed in cls.options.items()}
+        for name, value in chosen.items():
+            if value not in cls.options[name]:
+                raise UnknownNameError(name, value, cls.options[name])
+        return chosen
+
+
+def recurrent_term(w: Weights, h: Tensor) -> Tensor:
+    """``r_t = U h_{t-1} + b_u`` (B, G·H)."""
+    return F.linear(h, w["weight_hh"], w.get("bias_hh"))
+
+
+bases: Registry[type[Base]] = Registry("base", "mrnn_search.bases")

@@ -1,0 +1,108 @@
+"""Named cells: the plain ones, the paper's, and the controls they must be compared with. Arguments have the paper's defaults."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+from .._registry import Registry
+from . import bases as _bases  # noqa: F401  registers the built-ins, so that this module works on its own
+from . import rules as _rules  # noqa: F401
+from .spec import CellSpec
+
+Preset = Callable[..., CellSpec]
+_presets: Registry[Preset] = Registry("preset", "mrnn_search.presets")
+
+
+def preset(name: str, **arguments: float) -> CellSpec:
+    """The cell known as ``name``, e.g. ``preset("momentum_lstm", mu=0.6, epsilon=0.6)``.
+
+    Raises:
+        UnknownNameError: unknown name or argument.
+        SpecError: a value outside its range.
+    """
+    from .._registry import UnknownNameError
+
+    make = _presets[name]
+    allowed = inspect.signature(make).parameters
+    for key in arguments:
+        if key not in allowed:
+            raise UnknownNameError(f'argument of preset "{name}"', key, allowed)
+    return make(**arguments)
+
+
+def presets() -> dict[str, str]:
+    """Name -> one line on what it is."""
+    return {name: (inspect.getdoc(_presets[name]) or "").splitlines()[0] for name in _presets}
+
+
+@_presets.register("rnn")
+def rnn() -> CellSpec:
+    """torch.nn.RNN (tanh)."""
+    return CellSpec("rnn")
+
+
+@_presets.register("lstm")
+def lstm() -> CellSpec:
+    """torch.nn.LSTM."""
+    return CellSpec("lstm")
+
+
+@_presets.register("gru")
+def gru() -> CellSpec:
+    """torch.nn.GRU."""
+    return CellSpec("gru")
+
+
+@_presets.register("exprnn")
+def exprnn() -> CellSpec:
+    """Orthogonal recurrence, static exponential map, modReLU (expRNN)."""
+    return CellSpec("orthogonal")
+
+
+@_presets.register("momentum_rnn")
+def momentum_rnn(mu: float = 0.6, epsilon: float = 0.6) -> CellSpec:
+    """MomentumRNN: heavy ball on the drive of a tanh RNN."""
+    return CellSpec("rnn", "heavy_ball", {"mu": mu, "epsilon": epsilon})
+
+
+@_presets.register("momentum_lstm")
+def momentum_lstm(mu: float = 0.6, epsilon: float = 0.6) -> CellSpec:
+    """MomentumLSTM: heavy ball on the drive of an LSTM."""
+    return CellSpec("lstm", "heavy_ball", {"mu": mu, "epsilon": epsilon})
+
+
+@_presets.register("momentum_gru")
+def momentum_gru(mu: float = 0.6, epsilon: float = 0.6) -> CellSpec:
+    """MomentumGRU: heavy ball on the drive of a GRU."""
+    return CellSpec("gru", "heavy_ball", {"mu": mu, "epsilon": epsilon})
+
+
+@_presets.register("rmsprop_lstm")
+def rmsprop_lstm(epsilon: float = 0.6, beta: float = 0.9) -> CellSpec:
+    """RMSPropLSTM, as released."""
+    return CellSpec("lstm", "rmsprop", {"epsilon": epsilon, "beta": beta})
+
+
+@_presets.register("adam_lstm")
+def adam_lstm(mu: float = 0.6, epsilon: float = 0.6, beta: float = 0.1) -> CellSpec:
+    """AdamLSTM, as released."""
+    return CellSpec("lstm", "adam", {"mu": mu, "epsilon": epsilon, "beta": beta})
+
+
+@_presets.register("nesterov_lstm")
+def nesterov_lstm(epsilon: float = 1.0, restart: int = 2) -> CellSpec:
+    """SRLSTM: Nesterov with scheduled restart on the drive, the paper's form."""
+    return CellSpec("lstm", "nesterov", {"epsilon": epsilon, "restart": restart})
+
+
+@_presets.register("input_gain_lstm")
+def input_gain_lstm(epsilon: float = 0.6) -> CellSpec:
+    """Control: an LSTM with its drive scaled by epsilon, no momentum."""
+    return CellSpec("lstm", "heavy_ball", {"mu": 0.0, "epsilon": epsilon})
+
+
+@_presets.register("ema_lstm")
+def ema_lstm(mu: float = 0.6) -> CellSpec:
+    """Control: momentum at gain 1 (epsilon = 1 - mu), so that only memory changes."""
+    return CellSpec("lstm", "heavy_ball", {"mu": mu, "epsilon": 1 - mu})

@@ -1,0 +1,1 @@
+"""Runs and trains cells (layer 2; torch, no optuna, ray or pandas)."""

@@ -1,0 +1,31 @@
+"""Hypothesis strategies for cells."""
+
+from hypothesis import strategies as st
+
+from mrnn_search.cells import CellSpec
+
+BASES = ("rnn", "lstm", "gru", "orthogonal")
+RULES = ("plain", "heavy_ball", "rmsprop", "adam", "nesterov")
+COEFFICIENTS = {
+    "mu": st.floats(0.05, 0.95),
+    "epsilon": st.floats(0.1, 2.0),
+    "beta": st.floats(0.05, 0.95),
+    "restart": st.integers(1, 9),
+}
+USES = {
+    "plain": (),
+    "heavy_ball": ("mu", "epsilon"),
+    "rmsprop": ("epsilon", "beta"),
+    "adam": ("mu", "epsilon", "beta"),
+    "nesterov": ("epsilon", "restart"),
+}
+
+
+@st.composite
+def specs(draw, bases=BASES, rules=RULES):
+    """Any spec that the built-in bases and rules give, coefficients well inside their ranges."""
+    base, rule = draw(st.sampled_from(bases)), draw(st.sampled_from(rules))
+    coefficients = {name: draw(COEFFICIENTS[name]) for name in USES[rule]}
+    learned = draw(st.sets(st.sampled_from([n for n in USES[rule] if n != "restart"]))) if USES[rule] else ()
+    options = {"activation": draw(st.sampled_from(["tanh", "relu"]))} if base == "rnn" else {}
+    return CellSpec(base, rule, coefficients, learned, options)

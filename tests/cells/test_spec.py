@@ -1,0 +1,110 @@
+"""CellSpec and Candidate: validation, canonical JSON, identity."""
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+
+from mrnn_search._registry import InputError
+from mrnn_search.cells import Candidate, CellSpec, preset
+from mrnn_search.cells.rules.base import rules
+
+from .strategies import specs
+
+
+@given(specs())
+def test_json_round_trip_keeps_equality_hash_and_identity(spec):
+    twin = CellSpec.from_json(spec.to_json())
+    assert twin == spec
+    assert hash(twin) == hash(spec)
+    assert twin.cell_id == spec.cell_id
+    assert len(spec.cell_id) == 64
+
+
+@given(specs())
+def test_candidate_round_trip(spec):
+    candidate = Candidate(spec, hidden_size=17, lr=3e-4)
+    assert Candidate.from_dict(json.loads(json.dumps(candidate.to_dict()))) == candidate
+
+
+def test_frozen_and_read_only():
+    spec = preset("momentum_lstm")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spec.base = "gru"
+    with pytest.raises(TypeError):
+        spec.coefficients["mu"] = 0.1
+
+
+def test_equal_meaning_is_equal_identity():
+    a = CellSpec("lstm", "heavy_ball", {"mu": 0, "epsilon": 0.5})
+    b = CellSpec("lstm", "heavy_ball", {"epsilon": 0.5, "mu": -0.0})
+    assert a == b and a.cell_id == b.cell_id
+    assert CellSpec("lstm", "heavy_ball", {"mu": 0.6}, learned="mu") == CellSpec("lstm", "heavy_ball", {"mu": 0.6}, learned=["mu", "mu"])
+
+
+def test_identity_is_the_same_in_another_process():
+    """A hash that depended on the process (PYTHONHASHSEED, set order) could not key a ledger."""
+    code = "from mrnn_search.cells import *; print(preset('adam_lstm').cell_id, Candidate(preset('adam_lstm')).candidate_id)"
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": s, "PYTHONPATH": p}
+        ).stdout
+        for s in ("1", "2")
+        for p in [":".join(sys.path)]
+    }
+    assert len(seen) == 1
+    assert seen.pop().split() == [preset("adam_lstm").cell_id, Candidate(preset("adam_lstm")).candidate_id]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"base": "lstn"}, ['unknown base "lstn"', 'did you mean "lstm"']),
+        ({"base": "lstm", "rule": "heavyball"}, ['unknown rule "heavyball"', 'did you mean "heavy_ball"']),
+        ({"base": "lstm", "rule": "heavy_ball", "coefficients": {"nu": 0.1}}, ['"nu"', "epsilon, mu"]),
+        ({"base": "lstm", "rule": "heavy_ball", "coefficients": {"mu": 1.0}}, ["mu = 1.0", "0 <= mu < 1"]),
+        ({"base": "lstm", "rule": "heavy_ball", "coefficients": {"mu": True}}, ["mu = True"]),
+        ({"base": "lstm", "rule": "heavy_ball", "coefficients": {"mu": "0.6"}}, ["mu = '0.6'"]),
+        ({"base": "lstm", "rule": "heavy_ball", "coefficients": {"mu": math.nan}}, ["mu = nan"]),
+        ({"base": "lstm", "rule": "heavy_ball", "coefficients": {"epsilon": 0}}, ["epsilon = 0", "0 < epsilon"]),
+        ({"base": "lstm", "rule": "heavy_ball", "coefficients": {"mu": 0.0}, "learned": ["mu"]}, ["strictly inside"]),
+        ({"base": "lstm", "rule": "heavy_ball", "learned": ["beta"]}, ['"beta"']),
+        ({"base": "lstm", "rule": "nesterov", "coefficients": {"restart": 2.5}}, ["restart = 2.5", "whole number"]),
+        ({"base": "lstm", "rule": "nesterov", "learned": ["restart"]}, ["restart cannot be learned"]),
+        ({"base": "rnn", "options": {"activation": "relux"}}, ['"relux"', 'did you mean "relu"']),
+        ({"base": "lstm", "options": {"activation": "relu"}}, ['option of LSTM "activation"']),
+    ],
+)
+def test_wrong_specs_say_what_is_allowed(arguments, words):
+    with pytest.raises(InputError) as caught:
+        CellSpec(**arguments)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_size": 0},
+        {"hidden_size": 8.0},
+        {"hidden_size": True},
+        {"lr": 0.0},
+        {"lr": math.inf},
+        {"dropout": 1.0},
+        {"clip": -1.0},
+        {"init": "kaiming"},
+        {"optimizer": "adamw"},
+    ],
+)
+def test_wrong_candidates_are_refused(change):
+    with pytest.raises(InputError):
+        Candidate(preset("lstm"), **change)
+
+
+def test_a_duplicate_registration_is_refused():
+    with pytest.raises(ValueError, match="already registered by mrnn_search.cells.rules.heavy_ball"):
+        rules.register("heavy_ball")(rules["plain"])
