@@ -58,7 +58,7 @@ class _CallablePackage(ModuleType):
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        from .results.study import search as run
+        from .results.launch import search as run
 
         return run(*args, **kwargs)
 

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ class Task(Protocol):
     input_size: int
     output_size: int
     metric: str
-    direction: str
+    direction: Literal["maximize", "minimize"]
     train: tuple[Tensor, Tensor]
     validation: tuple[Tensor, Tensor]
 

@@ -6,9 +6,15 @@ touch a file of the study: a lane's checkpoint comes in as bytes (safetensors) a
 
 from __future__ import annotations
 
+import os
+import platform
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
+from ..benchmarks import load_benchmark
 from ..cells.spec import Candidate
+from ..engine.train import LaneOutcome, train_lane
 
 
 @dataclass(frozen=True)
@@ -16,10 +22,10 @@ class Lane:
     """One candidate inside a pack.
 
     Attributes:
-        key: unique in the study ("search-12", "lstm-3", "confirm-<12 hex of candidate_id>-s3"): lanes, results and checkpoints meet by it.
+        key: unique in the study ("search/12", "lstm/3", "confirmation/2"): lanes, results and checkpoints meet by it.
         candidate: what to train.
         seed: of initial weights, data order and dropout. Same seed on the same device: same curve, alone or in any pack.
-        checkpoint: safetensors bytes of the state after ``start_epoch`` epochs; None when ``start_epoch`` is 0.
+        checkpoint: safetensors bytes of the state after ``Pack.start_epoch`` epochs; None when that is 0.
     """
 
     key: str
@@ -34,9 +40,10 @@ class Pack:
 
     Attributes:
         pack_id: unique in the run.
-        read_test: also read the test split, once, with the weights of the best validation epoch. Confirmation only.
-        data_dir: folder of the user's data, None for data that a package ships.
-        timeout_s: seconds that one lane may take; None: no limit.
+        benchmark: its registered name.
+        read_test: also read the test split, once a lane, with the weights of the best validation epoch. Confirmation only.
+        data_dir: folder of the user's data; None for data that a package ships.
+        timeout_s: seconds that one lane may take from ``start_epoch`` to ``stop_epoch``; None: no limit.
     """
 
     pack_id: str
@@ -47,61 +54,50 @@ class Pack:
     read_test: bool = False
     data_dir: str | None = None
     timeout_s: float | None = None
-    threads: int = 1
-    device: str = "cpu"
-
-
-@dataclass(frozen=True)
-class EpochRow:
-    """One epoch of one lane. ``value`` is the benchmark's metric on validation."""
-
-    epoch: int
-    step: int
-    train_loss: float
-    value: float
-    seconds: float
 
 
 @dataclass(frozen=True)
 class LaneResult:
-    """What became of one lane.
-
-    Attributes:
-        error: None, or why it failed ("loss is nan at epoch 2, step 61"): then the other fields hold what there was.
-        rows: the epochs of *this* pack (start_epoch+1 … stop_epoch).
-        value: the best validation metric over all epochs so far, from the first; NaN if none.
-        best_epoch: the epoch that has it.
-        checkpoint: safetensors bytes after ``stop_epoch``; None if failed.
-        test_value: the metric on the test split with the best epoch's weights; None unless ``read_test``.
-        parameters: how many numbers train (recurrent layer and readout).
-        execution: which path ran and why (`Recurrent.execution`).
-    """
+    """What became of one lane; ``seconds`` is what its training took, loading of the data not counted."""
 
     key: str
-    error: str | None
-    rows: tuple[EpochRow, ...]
-    value: float
-    best_epoch: int
-    checkpoint: bytes | None
-    test_value: float | None
-    parameters: int
-    execution: str
+    outcome: LaneOutcome
     seconds: float
 
 
 @dataclass(frozen=True)
 class PackResult:
-    """What became of one pack; ``worker`` names the process ("host:pid"), ``device`` the device ("cpu", "cuda: NVIDIA …")."""
+    """What became of one pack; ``worker`` names the process ("host:pid"), ``device`` the device ("cpu", "cuda:0")."""
 
     pack_id: str
     lanes: tuple[LaneResult, ...]
     worker: str
     device: str
-    seconds: float
+
+
+def train_pack(pack: Pack, device: str = "cpu") -> PackResult:
+    """Train every lane of ``pack`` on ``device``, one after the other; a lane that fails leaves the others alone."""
+    task = load_benchmark(pack.benchmark, Path(pack.data_dir) if pack.data_dir else None, device)
+    test = task.open_test() if pack.read_test else None
+    results = []
+    for lane in pack.lanes:
+        begun = time.monotonic()
+        outcome = train_lane(
+            task,
+            lane.candidate,
+            lane.seed,
+            lane.checkpoint,
+            pack.start_epoch,
+            pack.stop_epoch,
+            test=test,
+            timeout_s=pack.timeout_s,
+            device=device,
+        )
+        results.append(LaneResult(lane.key, outcome, time.monotonic() - begun))
+    return PackResult(pack.pack_id, tuple(results), f"{platform.node()}:{os.getpid()}", device)
 
 
 def failed_pack(pack: Pack, error: str) -> PackResult:
     """The result of a pack whose worker died for good: every lane failed with ``error``."""
-    nan = float("nan")
-    lanes = tuple(LaneResult(lane.key, error, (), nan, 0, None, None, 0, "none", 0.0) for lane in pack.lanes)
-    return PackResult(pack.pack_id, lanes, "none", "none", 0.0)
+    outcome = LaneOutcome(error, (), float("nan"), 0, None, None, 0, "none")
+    return PackResult(pack.pack_id, tuple(LaneResult(lane.key, outcome, 0.0) for lane in pack.lanes), "none", "none")

@@ -1,0 +1,46 @@
+# `make search` finds a cell, `make test` tests everything. pip installs into .venv; constraints.txt pins every version.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet -c constraints.txt
+# torch first, in its own step: the rest then installs in seconds, and what goes wrong is named by its step.
+# No build isolation: the build backend is pinned like everything else.
+BUILD  := hatchling editables
+
+.PHONY: search test test-all lint clean
+.DELETE_ON_ERROR:
+
+search: $(VENV)/.for-search
+	$(BIN)/mrnn-search run trials/quickstart.yaml
+
+test: $(VENV)/.for-test
+	$(BIN)/python -m pytest
+
+test-all:
+	.ci/run
+
+lint: $(VENV)/.for-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One virtual environment, three levels; a stamp file is older than what it was made from when it is stale.
+$(VENV)/.for-search: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
+	@echo "installing into $(VENV) (torch is large; the first time takes a few minutes)" >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) torch==2.13.0 $(BUILD)
+	@$(PIP) --no-build-isolation -e '.[ray]'
+	@touch $@
+
+$(VENV)/.for-test: $(VENV)/.for-search
+	@$(PIP) --no-build-isolation -e '.[ray,postgresql,dashboard,test]'
+	@touch $@
+
+$(VENV)/.for-lint: $(VENV)/.for-test
+	@$(PIP) --no-build-isolation -e '.[ray,postgresql,dashboard,test,dev]'
+	@touch $@

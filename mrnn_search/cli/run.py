@@ -1,0 +1,164 @@
+"""The verbs that start something: ``run`` a study (or go on with it), ``check`` a file."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .._registry import InputError
+from .exits import FAILED, INTERRUPTED, say
+from .study import LEADERBOARD, for_people
+from .tables import Format, FormatOption, JsonOption, chosen, show, write, write_json
+
+if TYPE_CHECKING:
+    from ..results.study import Study
+    from ..search.recipe import Recipe
+
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change one value of the recipe; repeatable.")]
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name or file.")],
+    changes: SetOption = None,
+    storage: Annotated[
+        str | None, typer.Option("--storage", metavar="URL", help="Database for the ledger.  [default: a journal file]")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the study.  [default: the recipe's]")] = None,
+    executor: Annotated[str, typer.Option("--executor", help="Who trains: local (processes) or ray (Ray Tune).")] = "local",
+    devices: Annotated[
+        str | None, typer.Option("--devices", metavar="LIST", help="One worker for each, e.g. cuda:0,cuda:1.  [default: one a processor]")
+    ] = None,
+    format: FormatOption = Format.table,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a study, or go on with it where it was left; ends with its leaderboard."""
+    format = chosen(format, as_json)
+    from ..results.launch import search
+    from ..results.study import runs_folder
+    from ..search.interrupt import Interrupted
+    from ..search.overrides import parse_set
+    from .progress import Bar
+
+    command = _command(recipe, changes, storage, name, executor, devices)
+    worked = False
+    with Bar() as bar:
+
+        def show(now: Any) -> None:
+            nonlocal worked
+            worked = True
+            bar(now)
+
+        try:
+            study = search(
+                recipe,
+                name=name,
+                storage=storage,
+                executor=executor,
+                devices=devices,
+                on_progress=show,
+                command=_command(recipe, changes, None, name, executor, devices),
+                **parse_set(changes or []),
+            )
+        except Interrupted:
+            say(f"stopped; everything that finished is saved in {runs_folder()}. To go on: {command}")
+            raise typer.Exit(INTERRUPTED) from None
+    _finish(study, worked, format)
+
+
+def _command(recipe: str, changes: list[str] | None, storage: str | None, name: str | None, executor: str, devices: str | None) -> str:
+    """What to type to run this again, the storage's password left out."""
+    from ..search.storage import shown
+
+    words = ["mrnn-search", "run", recipe]
+    for change in changes or ():
+        words += ["--set", change]
+    for option, value in (("--storage", storage and shown(storage)), ("--name", name), ("--devices", devices)):
+        words += [option, value] if value else []
+    return shlex.join(words + (["--executor", executor] if executor != "local" else []))
+
+
+def _finish(study: Study, worked: bool, format: Format) -> None:
+    """Leaderboard on stdout; verdict, files and what to do next for people on stderr."""
+    board = study.leaderboard()
+    say(f"study {study.name} is complete" + ("" if worked else "; nothing was left to do"))
+    if board.empty:
+        say(f"no cell could be confirmed; `mrnn-search trials {study.name}` says why")
+        raise typer.Exit(FAILED)
+    report, cell = study.folder / "report.html", study.folder / "best_cell"
+    if worked or not report.exists():
+        study.report()
+    if worked or not cell.exists():
+        study.export(cell)
+    write(for_people(board, format), format, None, LEADERBOARD)
+    if format is Format.table:
+        print(f"\n{study.verdict()}")
+    say(f"\nthe best cell   {cell}{os.sep}  (cell.py, weights, card)\nthe report      {report}")
+    say(f"next            mrnn-search trials {study.name} --top 10\n                mrnn-search compare {study.name} 1 lstm")
+
+
+def check(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A recipe or a space: name or file.")],
+    changes: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Validate a recipe or a space, count its distinct cells, estimate its cost; trains nothing."""
+    from ..search.overrides import parse_set
+    from ..search.recipe import load_recipe
+    from ..search.space import load_space
+
+    if _is_space(file) and not changes:
+        space = load_space(file)
+        facts: dict[str, Any] = {"space": space.name}
+    else:
+        recipe = load_recipe(file, parse_set(changes or []))
+        space = recipe.space
+        facts = {"recipe": recipe.name, "space": space.name, "benchmark": recipe.benchmark, **_cost(recipe)}
+    facts |= asdict(space.count())
+    if as_json:
+        write_json(facts)
+        return
+    at_least = "more than " if facts.pop("capped") else ""
+    facts["structures"] = f"{at_least}{facts['structures']:,} different ones, each a family over the continuous parameters"
+    facts["continuous"] = ", ".join(facts["continuous"]) or "none"
+    facts["candidates"] = "infinitely many, or too many to count" if facts["candidates"] is None else f"{facts['candidates']:,}"
+    facts["collapsed"] = [f"{a}  is  {b}" for a, b in facts["collapsed"]] or "none found"
+    show(facts)
+
+
+def _is_space(file: str) -> bool:
+    """Is it a space, and no recipe? A name that is both is the recipe's; what cannot be read is left to the recipe's reader."""
+    from ..search.files import read_yaml, resolve
+
+    for kind in ("trials", "search_spaces"):
+        try:
+            path = resolve(kind, file)
+        except InputError:
+            continue
+        try:
+            data = read_yaml(path)
+        except InputError:
+            return kind == "search_spaces" or path.parent.name == "search_spaces"
+        return "space" not in data and "benchmark" not in data
+    return False
+
+
+def _cost(recipe: Recipe) -> dict[str, Any]:
+    """What the recipe trains, in epochs and sequences; seconds depend on the machine and on what the search finds."""
+    from ..benchmarks import load_benchmark
+    from ..search.driver import expected_epochs
+
+    benchmark = load_benchmark(recipe.benchmark, Path(recipe.data) if recipe.data else None)
+    baselines, confirmation = recipe.baselines, recipe.confirmation
+    epochs = expected_epochs(recipe)
+    names = ", ".join(baselines.cells) or "no baseline"
+    confirmed = f"{confirmation.top} found, {len(baselines.cells)} baselines"
+    return {
+        "search": f"{recipe.budget.trials} candidates; {baselines.trials} more for each of {names}",
+        "confirmation": f"{confirmed}; {confirmation.seeds} seeds, {confirmation.epochs} epochs each",
+        "cost": f"about {epochs:,} epochs, {epochs * benchmark.sizes['train']:,} training sequences",
+    }

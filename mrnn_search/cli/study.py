@@ -1,0 +1,167 @@
+"""Verbs that look at a study: everything they show is read from its ledger."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .._registry import InputError
+from .exits import say
+from .tables import Format, FormatOption, JsonOption, OutputOption, TopOption, WhereOption, chosen, select, write, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..results.study import Study
+
+StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or folder.")]
+StorageOption = Annotated[str | None, typer.Option("--storage", metavar="URL", help="Where its ledger is, if not in its folder.")]
+
+# What people see of the leaderboard and of the trials; every other format has every column.
+LEADERBOARD = {
+    "rank": "rank",
+    "name": "cell",
+    "hidden_size": "hidden",
+    "lr": "lr",
+    "val_mean": "validation",
+    "val_low": "from",
+    "val_high": "to",
+    "test_mean": "test",
+    "test_low": "from",
+    "test_high": "to",
+    "seeds": "seeds",
+    "is_baseline": "baseline",
+    "cell_id": "id",
+}
+TRIALS = {
+    "number": "trial",
+    "group": "group",
+    "state": "state",
+    "name": "cell",
+    "hidden_size": "hidden",
+    "lr": "lr",
+    "value": "validation",
+    "epochs": "epochs",
+    "rung": "rung",
+    "seconds": "seconds",
+    "error": "error",
+}
+SHORT_ID = 12  # hex digits of a cell's identity that people see; every verb takes them
+
+
+def load(name: str, storage: str | None) -> Study:
+    """The study, or an `InputError` that says what there is."""
+    from ..results.study import load_study
+
+    return load_study(name, storage=storage)
+
+
+def leaderboard(
+    study: StudyArgument,
+    top: TopOption = None,
+    where: WhereOption = None,
+    format: FormatOption = Format.table,
+    as_json: JsonOption = False,
+    output: OutputOption = None,
+    storage: StorageOption = None,
+) -> None:
+    """The ranked table: one row per confirmed cell."""
+    format = chosen(format, as_json)
+    frame = load(study, storage).leaderboard()
+    if frame.empty:
+        say(f"no cell of {study} is confirmed yet; `mrnn-search trials {study}` shows what was screened")
+    write(for_people(select(frame, where, top), format), format, output, LEADERBOARD)
+
+
+def trials(
+    study: StudyArgument,
+    top: TopOption = None,
+    where: WhereOption = None,
+    format: FormatOption = Format.table,
+    as_json: JsonOption = False,
+    output: OutputOption = None,
+    storage: StorageOption = None,
+) -> None:
+    """Every candidate that was screened."""
+    format = chosen(format, as_json)
+    write(for_people(select(load(study, storage).trials(), where, top), format), format, output, TRIALS)
+
+
+def curves(
+    study: StudyArgument,
+    top: TopOption = None,
+    where: WhereOption = None,
+    format: FormatOption = Format.table,
+    as_json: JsonOption = False,
+    output: OutputOption = None,
+    storage: StorageOption = None,
+) -> None:
+    """Every learning curve, one row per trial, epoch and metric."""
+    format = chosen(format, as_json)
+    write(for_people(select(load(study, storage).curves(), where, top), format), format, output)
+
+
+def compare(
+    study: StudyArgument,
+    a: Annotated[str, typer.Argument(metavar="A", help="A rank, a cell's id (or its first digits), or a baseline's name.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The cell to compare it with.")],
+    as_json: JsonOption = False,
+    storage: StorageOption = None,
+) -> None:
+    """Two confirmed cells side by side: paired difference over the seeds, and its interval."""
+    result = load(study, storage).compare(a, b)
+    if as_json:
+        write_json(result.to_dict())
+    else:
+        print(result)
+
+
+def report(
+    study: StudyArgument,
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    storage: StorageOption = None,
+) -> None:
+    """One self-contained HTML file with plots; prints its path."""
+    path = load(study, storage).report()
+    print(path)
+    if open_it and not webbrowser.open(Path(path).absolute().as_uri()):
+        say("there is no browser to open it with")
+
+
+def export(
+    study: StudyArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")],
+    rank: Annotated[int | None, typer.Option("--rank", min=1, help="Which row of the leaderboard.  [default: 1]")] = None,
+    cell: Annotated[str | None, typer.Option("--cell", metavar="ID", help="Which cell, by its id or its first digits.")] = None,
+    storage: StorageOption = None,
+) -> None:
+    """A confirmed cell as a folder: code (cell.py, needs torch only), weights, its scores, a model card."""
+    if rank is not None and cell is not None:
+        raise InputError("--rank and --cell together; give one of them")
+    print(load(study, storage).export(out, cell=cell) if cell is not None else load(study, storage).export(out, rank=rank or 1))
+
+
+def dashboard(
+    study: StudyArgument,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8080,
+    storage: StorageOption = None,
+) -> None:
+    """optuna-dashboard on the study's storage, for this machine only, until Ctrl-C."""
+    try:
+        from optuna_dashboard import run_server
+    except ImportError:
+        raise InputError("optuna-dashboard is not installed; pip install 'mrnn-search[dashboard]'") from None
+    opened = load(study, storage)
+    say(f"http://127.0.0.1:{port}/  (Ctrl-C ends it)")
+    run_server(opened.storage, host="127.0.0.1", port=port)
+
+
+def for_people(frame: pd.DataFrame, format: Format) -> pd.DataFrame:
+    """``frame`` with identities cut to `SHORT_ID` digits if people are to read it, else as it is."""
+    if format is not Format.table:
+        return frame
+    ids = [column for column in ("cell_id", "candidate_id") if column in frame.columns]
+    return frame.assign(**{column: frame[column].astype(str).str[:SHORT_ID] for column in ids})

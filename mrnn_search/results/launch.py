@@ -1,0 +1,130 @@
+"""`search`: a recipe becomes a study, or a study goes on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from optuna.storages import BaseStorage
+
+from .. import __version__
+from .._registry import InputError
+from ..benchmarks import Benchmark, load_benchmark
+from ..search.checkpoints import Checkpoints
+from ..search.driver import Driver, Progress
+from ..search.executors import executors, parse_devices
+from ..search.ledger import Ledger
+from ..search.overrides import diff
+from ..search.recipe import Recipe, load_recipe
+from ..search.storage import one_writer, open_storage, remember
+from .study import Study, quiet, runs_folder
+
+
+def search(
+    recipe: str | Path,
+    *,
+    name: str | None = None,
+    storage: str | None = None,
+    executor: str = "local",
+    devices: str | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    command: str | None = None,
+    **overrides: Any,
+) -> Study:
+    """Run the study of ``recipe``, or go on with it where it was left; the same as ``mrnn-search run``.
+
+    Args:
+        recipe: a recipe's name or file.
+        name: of the study; without it the recipe's.
+        storage: URL of a database for the ledger; without it a journal file in the study's folder.
+        executor: "local" or "ray".
+        devices: one worker for each, e.g. "cuda:0,cuda:1"; without it one for each processor.
+        on_progress: called with a `Progress` after every change.
+        command: how the caller would run it again; goes into the report.
+        **overrides: parts of the recipe to change, e.g. ``budget={"trials": 64}``.
+
+    Raises:
+        InputError: the recipe is wrong, differs from that of the existing study, or the study is being run elsewhere.
+        Interrupted: Ctrl-C; what finished is in the ledger, the same call goes on.
+    """
+    parsed = load_recipe(str(recipe), overrides if name is None else {**overrides, "name": name})
+    make, slots = executors[executor], parse_devices(devices)
+    folder = runs_folder() / parsed.name
+    remember(folder, storage)
+    benchmark = load_benchmark(parsed.benchmark, Path(parsed.data) if parsed.data else None)
+    database = open_storage(folder, storage) if storage is not None else None
+    quiet()
+    with one_writer(folder):
+        ledger = _open_or_create(
+            database or open_storage(folder, None), parsed, benchmark, command or f"mrnn_search.search({str(recipe)!r}, …)"
+        )
+        if not ledger.complete:
+            with Driver(parsed, ledger, Checkpoints(folder / "checkpoints"), lambda: make(slots), on_progress) as driver:
+                driver.run()
+    return Study(ledger, folder)
+
+
+def _open_or_create(storage: BaseStorage, recipe: Recipe, benchmark: Benchmark, command: str) -> Ledger:
+    """The ledger to go on with; a new one if there is none.
+
+    Raises:
+        InputError: the study is another recipe's, or its data has changed.
+    """
+    name, wanted = recipe.name, recipe.to_dict()
+    if not Ledger.exists(storage, name):
+        return Ledger.create(storage, name, wanted, _meta(benchmark, command), benchmark.direction)
+    ledger = Ledger(storage, name)
+    known = ledger.recipe
+    raised = wanted["budget"]["trials"] > known["budget"]["trials"]
+    changes = diff({**known, **({"budget": wanted["budget"]} if raised else {})}, wanted)
+    if changes:
+        text = "\n  ".join(changes)
+        raise InputError(
+            f"this study was begun with another recipe:\n  {text}\ngive the new one a name of its own with --name", f'study "{name}"'
+        )
+    found = ledger.meta["benchmark"]["fingerprint"]
+    if found != benchmark.fingerprint:
+        raise InputError(
+            f"its data was {found[:12]}…, the data here is {benchmark.fingerprint[:12]}…: values would not compare", f'study "{name}"'
+        )
+    if raised:
+        ledger.set_recipe(wanted)
+    return ledger
+
+
+def _meta(benchmark: Benchmark, command: str) -> dict[str, Any]:
+    facts = (
+        "name",
+        "description",
+        "metric",
+        "direction",
+        "input_size",
+        "output_size",
+        "licence",
+        "source",
+        "citation",
+        "fingerprint",
+        "sizes",
+    )
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "versions": {"mrnn_search": __version__, "python": platform.python_version(), **_versions("torch", "optuna", "numpy", "ray")},
+        "machine": {"platform": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "benchmark": {fact: getattr(benchmark, fact) for fact in facts},
+    }
+
+
+def _versions(*packages: str) -> Mapping[str, str]:
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,249 @@
+"""Ledger → tidy pandas tables: trials, curves, leaderboard. Plain types only, one meaning a column."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ..cells.presets import preset
+from ..cells.rules.base import rules
+from ..search.finalists import FINALIST
+from ..search.ledger import CONFIRMATION, Ledger, TrialView
+from .stats import Difference, Interval, mean_interval, paired_difference
+
+CANDIDATE = {  # column -> dtype; what a candidate is
+    "candidate_id": "str",
+    "cell_id": "str",
+    "name": "str",
+    "base": "str",
+    "rule": "str",
+    "learned": "str",
+    "options": "str",
+    "hidden_size": "int64",
+    "num_layers": "int64",
+    "init": "str",
+    "optimizer": "str",
+    "lr": "float64",
+    "lr_orthogonal": "float64",
+    "clip": "float64",
+    "dropout": "float64",
+    "batch_size": "int64",
+}
+TRIALS = {
+    "number": "int64",
+    "group": "str",
+    "state": "str",
+    **CANDIDATE,
+    "value": "float64",
+    "best_epoch": "Int64",
+    "rung": "int64",
+    "epochs": "int64",
+    "params": "Int64",
+    "seconds": "float64",
+    "seed": "int64",
+    "cohort": "int64",
+    "execution": "str",
+    "device": "str",
+    "worker": "str",
+    "started": "datetime64[us]",
+    "finished": "datetime64[us]",
+    "error": "str",
+}
+CURVES = {
+    "group": "str",
+    "trial": "int64",
+    "cell_id": "str",
+    "candidate_id": "str",
+    "name": "str",
+    "seed": "int64",
+    "rung": "int64",
+    "epoch": "int64",
+    "step": "int64",
+    "metric": "str",
+    "value": "float64",
+}
+LEADERBOARD = {
+    "rank": "int64",
+    **CANDIDATE,
+    "params": "int64",
+    "val_mean": "float64",
+    "val_low": "float64",
+    "val_high": "float64",
+    "test_mean": "float64",
+    "test_low": "float64",
+    "test_high": "float64",
+    "seeds": "int64",
+    "seeds_failed": "int64",
+    "diff_mean": "float64",
+    "diff_low": "float64",
+    "diff_high": "float64",
+    "epochs": "int64",
+    "seconds": "float64",
+    "is_baseline": "bool",
+    "role": "str",
+}
+
+
+def _frame(rows: Iterable[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:
+    """Rows as a frame that has every column with its type, also when there are no rows."""
+    frame = pd.DataFrame(list(rows), columns=list(columns))
+    return frame.astype({name: dtype for name, dtype in columns.items()})
+
+
+def _coefficients() -> list[str]:
+    """Every coefficient that a registered rule has: one column each, NaN where a rule has none of that name."""
+    return sorted({name for rule in rules for name in rules[rule].coefficients})
+
+
+def _candidate(trial: TrialView) -> dict[str, Any]:
+    c = trial.candidate
+    return {
+        "candidate_id": trial.candidate_id,
+        "cell_id": trial.cell_id,
+        "name": c.spec.name,
+        "base": c.spec.base,
+        "rule": c.spec.rule,
+        "learned": ",".join(c.spec.learned),
+        "options": ",".join(f"{key}={value}" for key, value in sorted(c.spec.options.items())),
+        **{name: getattr(c, name) for name in ("hidden_size", "num_layers", "init", "optimizer", "dropout", "batch_size")},
+        **{name: _number(getattr(c, name)) for name in ("lr", "lr_orthogonal", "clip")},
+        **{name: _number(c.spec.coefficients.get(name)) for name in _coefficients()},
+    }
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def trials_frame(ledger: Ledger) -> pd.DataFrame:
+    """Every candidate that was screened, in the search and in the tuning of the baselines, one row each.
+
+    ``state`` is COMPLETE (reached the last rung), PRUNED (dropped at a rung), FAIL (``error`` says why) or RUNNING;
+    ``value`` the best validation metric so far; ``rung`` how many rungs it reached; ``seconds`` its training time.
+    Proposals that had been there already are left out.
+    """
+    rows = []
+    for group in ledger.groups():
+        if group == CONFIRMATION:
+            continue
+        for trial in ledger.trials(group):
+            if trial.duplicate_of is not None:
+                continue
+            last = trial.rungs[-1] if trial.rungs else None
+            rows.append(
+                {
+                    **_candidate(trial),
+                    "number": trial.number,
+                    "group": group,
+                    "state": trial.state,
+                    "value": trial.value,
+                    "best_epoch": last.best_epoch if last else pd.NA,
+                    "rung": len(trial.rungs),
+                    "epochs": trial.epochs,
+                    "params": last.params if last else pd.NA,
+                    "seconds": sum(r.seconds for r in trial.rungs),
+                    "seed": trial.seed,
+                    "cohort": trial.cohort,
+                    "execution": last.execution if last else "",
+                    "device": last.device if last else "",
+                    "worker": last.worker if last else "",
+                    "started": trial.started,
+                    "finished": trial.finished,
+                    "error": trial.error or "",
+                }
+            )
+    return _frame(rows, {**TRIALS, **dict.fromkeys(_coefficients(), "float64")})
+
+
+def curves_frame(ledger: Ledger) -> pd.DataFrame:
+    """Every learning curve in long form: one row for each trial, epoch and metric.
+
+    ``metric`` is the benchmark's, on validation, or ``train_loss``; ``step`` counts updates. ``trial`` is unique within
+    its ``group`` (search, a baseline's name, or confirmation).
+    """
+    metric = ledger.meta["benchmark"]["metric"]
+    rows = []
+    for group in ledger.groups():
+        for trial in ledger.trials(group):
+            known = {"group": group, "trial": trial.number, "cell_id": trial.cell_id, "candidate_id": trial.candidate_id}
+            known |= {"name": trial.candidate.spec.name, "seed": trial.seed}
+            for rung, reached in enumerate(trial.rungs):
+                for epoch, step, loss, value, _ in reached.rows:
+                    at = {**known, "rung": rung, "epoch": epoch, "step": step}
+                    rows += [{**at, "metric": metric, "value": value}, {**at, "metric": "train_loss", "value": loss}]
+    return _frame(rows, CURVES)
+
+
+def confirmed(ledger: Ledger) -> dict[str, list[TrialView]]:
+    """candidate_id -> its confirmation runs that are decided, for candidates with at least one complete run."""
+    out: dict[str, list[TrialView]] = {}
+    for trial in ledger.trials(CONFIRMATION):
+        if not trial.running:
+            out.setdefault(trial.candidate_id, []).append(trial)
+    return {key: runs for key, runs in out.items() if any(t.state == "COMPLETE" for t in runs)}
+
+
+def by_seed(runs: Sequence[TrialView], split: str) -> dict[int, float]:
+    """seed -> the metric of the best validation epoch's weights, on ``split`` ("validation" or "test"), of complete runs."""
+    done = [t for t in runs if t.state == "COMPLETE"]
+    return {t.seed: t.value if split == "validation" else _number(t.rungs[-1].test_value) for t in done}
+
+
+def difference(ledger: Ledger, a: str, b: str) -> Difference:
+    """Test metric of candidate ``a`` minus that of ``b``, paired by seed."""
+    runs = confirmed(ledger)
+    return paired_difference(by_seed(runs[a], "test"), by_seed(runs[b], "test"))
+
+
+def reference_candidate(ledger: Ledger) -> str | None:
+    """candidate_id of the baseline that all else is compared with: the tuned plain LSTM, or the best baseline if that is not there."""
+    sign = 1 if ledger.direction == "maximize" else -1
+    lstm = preset("lstm").cell_id
+
+    def merit(item: tuple[str, list[TrialView]]) -> tuple[bool, float]:
+        values = list(by_seed(item[1], "validation").values())
+        return item[1][0].cell_id == lstm, sign * sum(values) / len(values)
+
+    baselines = [item for item in confirmed(ledger).items() if item[1][0].role != FINALIST]
+    return max(baselines, key=merit)[0] if baselines else None
+
+
+def leaderboard_frame(ledger: Ledger) -> pd.DataFrame:
+    """One row per confirmed candidate, best mean validation metric first.
+
+    ``val_*`` and ``test_*``: mean over the fresh seeds and its 95 % Student interval (over seeds alone);
+    ``diff_*``: test metric minus the tuned LSTM's, paired by seed, with its 95 % interval; ``epochs``, ``seconds``: of
+    one confirmation run, mean; ``params`` counts the layer and its readout. ``seeds_failed`` runs are in no mean.
+    """
+    reference = reference_candidate(ledger)
+    sign = -1 if ledger.direction == "maximize" else 1
+    rows = []
+    for key, runs in confirmed(ledger).items():
+        done = [t for t in runs if t.state == "COMPLETE"]
+        val, test = (mean_interval(list(by_seed(runs, split).values())) for split in ("validation", "test"))
+        against = difference(ledger, key, reference) if reference not in (None, key) else None
+        rows.append(
+            {
+                **_candidate(done[0]),
+                **_spread("val", val),
+                **_spread("test", test),
+                **_spread("diff", against),
+                "params": done[0].rungs[-1].params,
+                "seeds": len(done),
+                "seeds_failed": len(runs) - len(done),
+                "epochs": done[0].epochs,
+                "seconds": sum(r.seconds for t in done for r in t.rungs) / len(done),
+                "is_baseline": done[0].role != FINALIST,
+                "role": done[0].role,
+            }
+        )
+    rows.sort(key=lambda row: (sign * row["val_mean"], row["candidate_id"]))
+    return _frame([{"rank": n, **row} for n, row in enumerate(rows, start=1)], {**LEADERBOARD, **dict.fromkeys(_coefficients(), "float64")})
+
+
+def _spread(name: str, of: Interval | Difference | None) -> dict[str, float]:
+    values = (math.nan,) * 3 if of is None else (of.mean, of.low, of.high)
+    return dict(zip((f"{name}_mean", f"{name}_low", f"{name}_high"), values, strict=True))

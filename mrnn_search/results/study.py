@@ -1,0 +1,240 @@
+"""`Study`: a search as its user sees it; `load_study` opens one. Above the ledger and the tables."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+
+from .._registry import InputError, UnknownNameError
+from ..cells.spec import CellSpec
+from ..engine.train import best_layer
+from ..search.checkpoints import Checkpoints
+from ..search.ledger import Ledger, TrialView
+from ..search.storage import LEDGER, open_storage, remember
+from .export import export
+from .leaderboard import confirmed, curves_frame, difference, leaderboard_frame, reference_candidate, trials_frame
+from .report import ReportData, write_report
+from .stats import Difference, verdict
+
+RUNS = "MRNN_SEARCH_RUNS"  # environment variable: where studies live; ./runs without it
+INTERVALS = (
+    "mean and 95 % Student interval over fresh training seeds, all on the same {test} test sequences, whose own sampling is not in it"
+)
+
+
+def runs_folder() -> Path:
+    """Where studies live: ``$MRNN_SEARCH_RUNS``, else ``runs`` in the working folder."""
+    return Path(os.environ.get(RUNS, "runs"))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two confirmed cells, ``a`` against ``b``: the paired difference of their test metrics, and what it allows one to say."""
+
+    a: str
+    b: str
+    metric: str
+    difference: Difference
+    verdict: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"a  {self.a}\nb  {self.b}\n{self.verdict}\n({self.difference.method})"
+
+
+class Study:
+    """One search: everything it shows is read from its ledger, also while another process still runs it.
+
+    Attributes:
+        name, folder: of the study; storage: Optuna's, for its own tools.
+    """
+
+    def __init__(self, ledger: Ledger, folder: Path) -> None:
+        self._ledger = ledger
+        self.name, self.folder, self.storage = ledger.name, folder, ledger.storage
+
+    def __repr__(self) -> str:
+        return f"Study({self.name!r}, {self.state})"
+
+    @property
+    def state(self) -> str:
+        """ "complete", or "unfinished": the same command goes on with it."""
+        return "complete" if self._ledger.complete else "unfinished"
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe, complete, its space included."""
+        return self._ledger.recipe
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Versions, benchmark and data fingerprint, machine, time of creation, command."""
+        return self._ledger.meta
+
+    def leaderboard(self) -> pd.DataFrame:
+        """The confirmed cells, ranked; see `mrnn_search.results.leaderboard.leaderboard_frame` for the columns."""
+        return leaderboard_frame(self._ledger)
+
+    def trials(self) -> pd.DataFrame:
+        """Every screened candidate; see `mrnn_search.results.leaderboard.trials_frame`."""
+        return trials_frame(self._ledger)
+
+    def curves(self) -> pd.DataFrame:
+        """Every learning curve; see `mrnn_search.results.leaderboard.curves_frame`."""
+        return curves_frame(self._ledger)
+
+    @property
+    def best(self) -> CellSpec:
+        """The cell at rank 1, baselines included.
+
+        Raises:
+            InputError: nothing is confirmed yet.
+        """
+        return self._run_of(self._candidate_at(1)).candidate.spec
+
+    def verdict(self) -> str:
+        """Whether the best found cell beats the tuned LSTM, by how much, and how sure that is; one sentence."""
+        table = self.leaderboard()
+        found = table[~table["is_baseline"]]
+        reference = reference_candidate(self._ledger)
+        if found.empty or reference is None:
+            return (
+                "Nothing is confirmed yet." if table.empty else "No found cell is confirmed beside a baseline: there is nothing to compare."
+            )
+        key = found.iloc[0]["candidate_id"]
+        return self._compare(key, reference, f"The best found cell, {found.iloc[0]['name']},", self._label(reference)).verdict
+
+    def compare(self, a: str, b: str) -> Comparison:
+        """Two confirmed cells, each given as a rank, an identity (its first digits will do) or a baseline's name.
+
+        Raises:
+            InputError: there is no such confirmed cell.
+        """
+        keys = self._find(a), self._find(b)
+        return self._compare(*keys, *(self._label(key) for key in keys))
+
+    def _compare(self, a: str, b: str, name_a: str, name_b: str) -> Comparison:
+        metric = f"test {self.meta['benchmark']['metric']}"
+        gap = difference(self._ledger, a, b)
+        return Comparison(name_a, name_b, metric, gap, verdict(gap, self._ledger.direction, name_a, name_b, metric))
+
+    def _label(self, key: str) -> str:
+        run = self._run_of(key)
+        text = f"{run.candidate.spec.name} (hidden {run.candidate.hidden_size}, lr {run.candidate.lr:.3g})"
+        return f"the tuned {text}" if run.role != "finalist" else text
+
+    def _run_of(self, key: str) -> TrialView:
+        return confirmed(self._ledger)[key][0]
+
+    def _candidate_at(self, rank: int) -> str:
+        table = self.leaderboard()
+        if table.empty:
+            raise InputError("no cell is confirmed yet; run the study to its end first", f'study "{self.name}"')
+        if not 1 <= rank <= len(table):
+            raise InputError(f"there is no rank {rank}; allowed: 1 to {len(table)}", f'study "{self.name}"')
+        return str(table.iloc[rank - 1]["candidate_id"])
+
+    def _find(self, text: str) -> str:
+        if text.isdecimal() and len(text) < 4:  # no identity is that short
+            return self._candidate_at(int(text))
+        table = self.leaderboard()
+        hits = table[table["candidate_id"].str.startswith(text) | table["cell_id"].str.startswith(text) | (table["role"] == text)]
+        if hits.empty:
+            known = [*table["rank"].astype(str), *table["cell_id"].str[:12], *table.loc[table["is_baseline"], "role"]]
+            raise UnknownNameError("confirmed cell", text, known, f'study "{self.name}"')
+        if len(hits) > 1 and hits["cell_id"].nunique() > 1:
+            raise InputError(f'"{text}" begins {len(hits)} cells: {", ".join(hits["cell_id"].str[:16])}', f'study "{self.name}"')
+        return str(hits.iloc[0]["candidate_id"])
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write one self-contained HTML file; without ``path``, ``report.html`` in the study's folder."""
+        data = ReportData(
+            name=self.name,
+            state=self.state,
+            recipe=self.recipe,
+            meta={**self.meta, "test_size": self.meta["benchmark"]["sizes"]["test"]},
+            verdict=self.verdict(),
+            leaderboard=self.leaderboard(),
+            trials=self.trials(),
+            curves=self.curves(),
+            metric=self.meta["benchmark"]["metric"],
+            direction=self._ledger.direction,
+        )
+        return write_report(Path(path) if path is not None else self.folder / "report.html", data)
+
+    def _intervals(self) -> str:
+        return INTERVALS.format(test=self.meta["benchmark"]["sizes"]["test"])
+
+    def export(self, out: str | Path, rank: int | None = None, cell: str | None = None) -> Path:
+        """Write a confirmed cell as code, weights, scores and card, with the weights of its best seed (on validation).
+
+        Args:
+            out: the folder to write.
+            rank: its row of the leaderboard; cell: or its identity, or the first digits of it. Without both: rank 1.
+
+        Raises:
+            InputError: there is no such cell, its weights are gone, or ``out`` is in the way.
+        """
+        key = self._find(cell) if cell is not None else self._candidate_at(1 if rank is None else rank)
+        done = [t for t in confirmed(self._ledger)[key] if t.state == "COMPLETE"]
+        sign = 1 if self._ledger.direction == "maximize" else -1
+        run = max(done, key=lambda t: (sign * t.value, -t.number))
+        data = Checkpoints(self.folder / "checkpoints").load(run.key, run.epochs)
+        if data is None:
+            raise InputError(
+                f"the weights of {run.candidate.spec.name} are gone (they were in {self.folder / 'checkpoints'})", f'study "{self.name}"'
+            )
+        row: dict[str, Any] = self.leaderboard().set_index("candidate_id").loc[key].to_dict()
+        benchmark = self.meta["benchmark"]
+        facts: dict[str, Any] = {
+            "study": self.name,
+            "benchmark": benchmark["name"],
+            "metric": benchmark["metric"],
+            "direction": self._ledger.direction,
+        }
+        facts |= {name: float(row[name]) for name in ("val_mean", "val_low", "val_high", "test_mean", "test_low", "test_high")}
+        facts |= {"seeds": len(done), "seed_of_weights": run.seed, "epochs": run.epochs, "verdict": self._standing(key)}
+        facts |= {f"data_{name}": benchmark[name] for name in ("licence", "source", "fingerprint")}
+        facts["intervals"] = self._intervals()
+        return export(Path(out), run.candidate, best_layer(data), input_size=benchmark["input_size"], facts=facts)
+
+    def _standing(self, key: str) -> str:
+        reference = reference_candidate(self._ledger)
+        if reference in (None, key):
+            return "This is the baseline that other cells are compared with."
+        return self._compare(key, reference, "This cell", self._label(reference)).verdict
+
+
+def quiet() -> None:
+    """Optuna speaks of every trial at its default; here the ledger and the progress bar do."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def load_study(study: str | Path, *, storage: str | None = None) -> Study:
+    """The study known by name in the runs folder, by its folder, or by name in the database at ``storage``.
+
+    Raises:
+        InputError: there is none, or its ledger cannot be read.
+    """
+    quiet()
+    text = str(study)
+    folder = Path(text) if (Path(text) / LEDGER).is_file() else runs_folder() / text
+    if storage is not None:
+        return Study(Ledger(open_storage(folder, storage), folder.name), folder)
+    remember(folder, None)  # says where the ledger is, if it is not here
+    if not (folder / LEDGER).is_file():
+        known = [path.parent.name for path in runs_folder().glob(f"*/{LEDGER}")]
+        raise UnknownNameError("study", text, known, str(runs_folder()))
+    opened = open_storage(folder, None)
+    names = [known for known in optuna.study.get_all_study_names(opened) if "/" not in known]
+    if len(names) != 1:
+        raise InputError(f"holds {len(names)} studies, where one was expected", str(folder / LEDGER))
+    return Study(Ledger(opened, names[0]), folder)

@@ -1,0 +1,51 @@
+"""Lane checkpoints on disk: one safetensors file a lane and rung. The head alone writes here.
+
+Losing them loses no result: a lane whose file is gone is trained again from its seed, to the same bits.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+class Checkpoints:
+    """The folder ``checkpoints`` of a study; keys are lane keys (``search/12``).
+
+    A file is whole or not there: it is written under a temporary name, flushed to the disk, then renamed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _path(self, key: str, epoch: int) -> Path:
+        return self.folder / f"{key.replace('/', '-')}-epoch{epoch}.safetensors"
+
+    def save(self, key: str, epoch: int, data: bytes) -> None:
+        """Keep ``data`` as the state of lane ``key`` after ``epoch`` epochs; on return it is on the disk."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self._path(key, epoch)
+        temporary = path.with_suffix(".tmp")
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        handle = os.open(self.folder, os.O_RDONLY)  # the new name itself must outlive a power cut
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def load(self, key: str, epoch: int) -> bytes | None:
+        """The state of lane ``key`` after ``epoch`` epochs; None if it is not there."""
+        try:
+            return self._path(key, epoch).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def drop(self, key: str, *, but: int | None = None) -> None:
+        """Delete every checkpoint of lane ``key``, except that of epoch ``but``."""
+        for path in self.folder.glob(f"{key.replace('/', '-')}-epoch*"):
+            if but is None or path != self._path(key, but):
+                path.unlink(missing_ok=True)

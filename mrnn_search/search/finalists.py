@@ -1,0 +1,44 @@
+"""Who is confirmed: the best candidates of the search, and every baseline at its best. Pure: trials in, candidates out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..cells.spec import Candidate
+from .ledger import TrialView
+
+FINALIST = "finalist"  # the role of a found cell; a baseline's role is its preset's name
+
+
+def ranked(trials: Sequence[TrialView], direction: str) -> list[TrialView]:
+    """Trials with a value, best first: those that got further go before those that a rung dropped, then by value."""
+    sign = -1 if direction == "maximize" else 1
+    usable = [t for t in trials if t.state in ("COMPLETE", "PRUNED") and t.rungs]
+    return sorted(usable, key=lambda t: (-t.epochs, sign * t.value, t.number))
+
+
+def finalists(
+    search: Sequence[TrialView], baselines: Mapping[str, Sequence[TrialView]], cells: Mapping[str, str], top: int, direction: str
+) -> list[tuple[str, Candidate]]:
+    """The best ``top`` cells of the search and the best candidate of every baseline.
+
+    A baseline's cell that the search found as well is no find: its trials count for the baseline, which so gets
+    whatever budget is the larger in effect, never the smaller.
+
+    Args:
+        search: the search's trials.
+        baselines: name -> the trials of its own tuning.
+        cells: baseline's name -> its cell_id.
+
+    Returns:
+        (role, candidate): the finalists first, in order; two candidates never share a cell.
+    """
+    chosen: dict[str, tuple[str, Candidate]] = {}
+    for trial in ranked(search, direction):
+        if len(chosen) < top and trial.cell_id not in chosen and trial.cell_id not in cells.values():
+            chosen[trial.cell_id] = (FINALIST, trial.candidate)
+    out = list(chosen.values())
+    for name, trials in baselines.items():
+        best = ranked([*trials, *(t for t in search if t.cell_id == cells[name])], direction)
+        out += [(name, trial.candidate) for trial in best[:1]]
+    return out

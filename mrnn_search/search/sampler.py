@@ -1,0 +1,85 @@
+"""Name → Optuna sampler. A sampler is made anew for every ask, seeded by the study's seed and the trial's number.
+
+Optuna stores no sampler state; with one seed a trial, what a resumed study proposes is what the unbroken one would have.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from .._registry import Registry
+from ..cells.spec import Candidate
+from .space import Space
+
+samplers: Registry[Callable[[int], BaseSampler]] = Registry("sampler", "mrnn_search.samplers")
+
+
+@samplers.register("random")
+def random(seed: int) -> BaseSampler:
+    """Independent draws from the space."""
+    return RandomSampler(seed=seed)
+
+
+@samplers.register("tpe")
+def tpe(seed: int) -> BaseSampler:
+    """Tree-structured Parzen estimator, multivariate within each branch of a conditional space.
+
+    The constant liar makes asks of one cohort differ: trials that still run count as bad.
+    Source: Bergstra et al., NeurIPS 2011; Watanabe, arXiv 2304.11127.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+
+
+def make_sampler(name: str, seed: int) -> BaseSampler:
+    """The sampler for one ask.
+
+    Raises:
+        UnknownNameError: there is no such sampler.
+    """
+    return samplers[name](seed % 2**32)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a sampler proposed: the candidate, and the point of the space that it is."""
+
+    candidate: Candidate
+    params: Mapping[str, Any]
+    distributions: Mapping[str, BaseDistribution]
+
+
+class Proposer:
+    """Asks a sampler, over a copy of the ledger's trials in memory.
+
+    A trial is then written to the ledger in one piece, when all of it is known: a process that dies while it asks leaves
+    nothing half-asked, and the resumed one proposes the same.
+
+    Args:
+        trials: those of the ledger, in order; trials that still run count as the sampler sees fit.
+    """
+
+    def __init__(self, sampler: str, direction: Literal["maximize", "minimize"], trials: Iterable[FrozenTrial]) -> None:
+        self._sampler = sampler
+        self._study = optuna.create_study(direction=direction)
+        self._study.add_trials(trials)
+
+    def propose(self, space: Space, seed: int) -> Proposal:
+        """The next candidate; it counts as a running trial for those after it."""
+        self._study.sampler = make_sampler(self._sampler, seed)
+        self._last = self._study.ask()
+        candidate = space.suggest(self._last)
+        return Proposal(candidate, self._last.params, self._last.distributions)
+
+    def reject(self) -> None:
+        """The last proposal was no new candidate: for those after it, it does not count."""
+        self._study.tell(self._last, state=TrialState.FAIL)

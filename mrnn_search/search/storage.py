@@ -1,0 +1,140 @@
+"""Where a ledger lives: a journal file in the study's folder, or any database URL that Optuna takes. Opened by the head alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from .._registry import InputError
+
+LEDGER = "ledger.log"
+POINTER = "storage"  # names the database of a study whose ledger is not in its folder; never its password
+
+
+class _KernelLock(JournalFileOpenLock):
+    """A lock that the kernel frees when its holder dies; Optuna's own makes the next process wait out a grace period."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._lock = FileLock(f"{path}.lock")
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def shown(url: str) -> str:
+    """``url`` without its password."""
+    return _parsed(url).render_as_string(hide_password=True)
+
+
+def _parsed(url: str) -> URL:
+    try:
+        return make_url(url)
+    except ArgumentError:
+        # The text itself may hold a password, so it is not repeated.
+        raise InputError("not a database URL, e.g. sqlite:///study.db or postgresql://user@host/name", "--storage") from None
+
+
+def open_storage(folder: Path, url: str | None) -> BaseStorage:
+    """The storage of the study in ``folder``: at ``url``, or its journal file.
+
+    Raises:
+        InputError: the database cannot be reached, its driver is not installed, or the journal is damaged.
+    """
+    if url is not None:
+        return _database(url)
+    path = folder / LEDGER
+    _check_journal(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=_KernelLock(path)))
+    except (ValueError, KeyError, TypeError, AssertionError) as error:  # what a line that is no record of Optuna's ends in
+        raise InputError(
+            f"damaged: it has a line that is not a record ({error}); restore it from a copy, or move it away", str(path)
+        ) from None
+
+
+def _check_journal(path: Path) -> None:
+    """Refuse a journal whose last record is half-written: appending would join two records and lose both."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) == b"\n":
+            return
+        file.seek(0)
+        whole = file.read().rfind(b"\n") + 1
+    raise InputError(
+        f"ends in a half-written record (a power cut?); every record before it is whole. To go on without it: truncate -s {whole} {path}",
+        str(path),
+    )
+
+
+def _database(url: str) -> BaseStorage:
+    address = _parsed(url)
+    try:
+        return RDBStorage(url)
+    except (ImportError, NoSuchModuleError):
+        extra = ": pip install 'mrnn-search[postgresql]'" if address.get_backend_name() == "postgresql" else ""
+        raise InputError(f"no driver for {address.drivername} is installed{extra}", "--storage") from None
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        cause = str(getattr(error, "orig", None) or error.__cause__ or error).strip().splitlines()[0]
+        if address.password:
+            cause = cause.replace(str(address.password), "***")
+        raise InputError(f"cannot open {shown(url)}: {cause}", "--storage") from None
+
+
+@contextlib.contextmanager
+def one_writer(folder: Path) -> Iterator[None]:
+    """Hold the study in ``folder`` for this process; the kernel frees it when the process dies, however it dies.
+
+    Raises:
+        InputError: another process holds it; says which.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    holder = folder / "driver.pid"
+    lock = FileLock(folder / "driver.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        with contextlib.suppress(OSError):
+            raise InputError(f"this study is being run by process {holder.read_text().strip()}", str(folder)) from None
+        raise InputError("this study is being run by another process", str(folder)) from None
+    try:
+        holder.write_text(f"{os.getpid()}\n")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def remember(folder: Path, url: str | None) -> None:
+    """Leave a note in ``folder`` on where its ledger is, and refuse a second ledger for one folder.
+
+    Raises:
+        InputError: the folder's ledger is elsewhere.
+    """
+    pointer, journal = folder / POINTER, folder / LEDGER
+    known = pointer.read_text(encoding="utf-8").strip() if pointer.exists() else None
+    if url is None and known is not None:
+        raise InputError(f"this study's ledger is in {known}; give it with --storage", str(folder))
+    if url is not None and journal.exists() and journal.stat().st_size:
+        raise InputError(f"this study's ledger is the file {journal}; leave --storage out, or give another --name", str(folder))
+    if url is not None and known is not None and known != shown(url):
+        raise InputError(f"this study's ledger is in {known}, not in {shown(url)}; give that, or another --name", str(folder))
+    if url is not None and known is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        pointer.write_text(shown(url) + "\n", encoding="utf-8")

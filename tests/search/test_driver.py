@@ -1,0 +1,246 @@
+"""The head: the same study whatever the order of results, the executor, and the moment of a kill."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mrnn_search.engine.train import Epoch, LaneOutcome
+from mrnn_search.search.checkpoints import Checkpoints
+from mrnn_search.search.driver import Driver, Progress, expected_epochs
+from mrnn_search.search.executors import Executor
+from mrnn_search.search.interrupt import Interrupted
+from mrnn_search.search.ledger import CONFIRMATION, SEARCH, Ledger, TrialView
+from mrnn_search.search.packs import LaneResult, Pack, PackResult
+from mrnn_search.search.recipe import Recipe, load_recipe
+from mrnn_search.search.storage import open_storage
+
+from .inprocess import InProcess
+
+SETTINGS: dict[str, Any] = {
+    "space": "optimizer_cells",
+    "budget": {"trials": 10},
+    "search": {"cohort": 4, "sampler": "tpe"},
+    "rungs": {"epochs": [1, 2, 4], "keep": 0.5},
+    "baselines": {"cells": ["lstm", "gru"], "trials": 3},
+    "confirmation": {"top": 2, "seeds": 3, "epochs": 5},
+}
+
+
+def fake(pack: Pack) -> PackResult:
+    """Training without training: values follow from candidate, seed and epoch, so that thousands of lanes take a second.
+
+    A checkpoint is the epoch as text, checked when it comes back. Candidates with a learning rate above 0.015 diverge.
+    """
+    lanes = []
+    for lane in pack.lanes:
+        assert (lane.checkpoint is None) == (pack.start_epoch == 0)
+        assert lane.checkpoint in (None, f"{lane.key} {pack.start_epoch}".encode())
+        noise = random.Random(f"{lane.candidate.candidate_id} {lane.seed}")
+        level = noise.random()
+        values = {e: level * (1 - 0.5**e) + 0.01 * noise.random() for e in range(1, pack.stop_epoch + 1)}
+        rows = tuple(Epoch(e, 10 * e, 1 / e, values[e], 0.1) for e in range(pack.start_epoch + 1, pack.stop_epoch + 1))
+        best = max(values, key=lambda e: values[e])
+        failed = lane.candidate.lr > 0.015
+        outcome = LaneOutcome(
+            error="loss is nan at epoch 1, step 3" if failed else None,
+            rows=() if failed else rows,
+            value=math.nan if failed else values[best],
+            best_epoch=0 if failed else best,
+            checkpoint=None if failed else f"{lane.key} {pack.stop_epoch}".encode(),
+            test_value=level if pack.read_test and not failed else None,
+            parameters=100,
+            execution="fake",
+        )
+        lanes.append(LaneResult(lane.key, outcome, 0.1))
+    return PackResult(pack.pack_id, tuple(lanes), "host:1", "cpu")
+
+
+class Killed(BaseException):
+    """The head dies here."""
+
+
+def run(folder: Path, executor: Executor, recipe: Recipe | None = None, on_progress: Callable[[Progress], None] = lambda p: None) -> Ledger:
+    recipe = recipe or load_recipe("quickstart", SETTINGS)
+    storage = open_storage(folder, None)
+    ledger = Ledger(storage, "s") if Ledger.exists(storage, "s") else Ledger.create(storage, "s", recipe.to_dict(), {}, "maximize")
+    with Driver(recipe, ledger, Checkpoints(folder / "checkpoints"), lambda: executor, on_progress) as driver:
+        driver.run()
+    return ledger
+
+
+def with_space(space: dict[str, Any], trials: int = 10) -> Recipe:
+    return Recipe.from_dict({**load_recipe("quickstart", SETTINGS).to_dict(), "space": space, "budget": {"trials": trials}})
+
+
+def essence(ledger: Ledger) -> dict[str, list[tuple[Any, ...]]]:
+    """Everything of a ledger that must not depend on luck: all but times and workers."""
+    return {
+        group: [(t.number, t.state, t.candidate_id, t.seed, t.cohort, t.error, t.role, curve(t)) for t in ledger.trials(group)]
+        for group in ledger.groups()
+    }
+
+
+def curve(trial: TrialView) -> list[tuple[Any, ...]]:
+    return [(r.stop_epoch, r.value, r.best_epoch, r.test_value, [row[:4] for row in r.rows]) for r in trial.rungs]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
+    return run(tmp_path_factory.mktemp("unbroken"), InProcess(train=fake))
+
+
+def test_a_whole_study(unbroken: Ledger) -> None:
+    search = [t for t in unbroken.trials(SEARCH) if t.duplicate_of is None]
+    assert len(search) == 10 and len({t.candidate_id for t in search}) == 10
+    assert [t.cohort for t in search] == [0] * 4 + [1] * 4 + [2] * 2
+    assert {t.state for t in search} <= {"COMPLETE", "PRUNED", "FAIL"}
+    assert all(t.error == "loss is nan at epoch 1, step 3" for t in search if t.state == "FAIL")
+    for name in ("lstm", "gru"):
+        tuned = unbroken.trials(name)
+        assert {(t.candidate.spec.base, t.candidate.spec.rule) for t in tuned} == {(name, "plain")}
+        assert len(tuned) == 3
+    runs = unbroken.trials(CONFIRMATION)
+    assert len(runs) == (2 + 2) * 3
+    assert len({t.seed for t in runs}) == 3 and not {t.seed for t in runs} & {t.seed for t in search}
+    assert unbroken.complete
+
+
+def test_the_test_split_is_read_in_confirmation_alone_and_once(unbroken: Ledger) -> None:
+    for group in unbroken.groups():
+        for trial in unbroken.trials(group):
+            readings = [r for r in trial.rungs if r.test_value is not None]
+            assert len(readings) == (1 if group == CONFIRMATION and trial.state == "COMPLETE" else 0)
+            assert not readings or readings[0] is trial.rungs[-1]
+
+
+def test_halving_keeps_the_best_of_the_whole_study(unbroken: Ledger) -> None:
+    """Each cohort's survivors are the best half of all that had reached the rung by then."""
+    search = [t for t in unbroken.trials(SEARCH) if t.duplicate_of is None]
+    for cohort in range(3):
+        for rung in range(2):
+            table = {t.number: t.rungs[rung].value for t in search if t.cohort <= cohort and len(t.rungs) > rung}
+            best = sorted(table, key=lambda n: -table[n])[: math.ceil(len(table) / 2)]
+            members = {t.number for t in search if t.cohort == cohort and len(t.rungs) > rung}
+            went_on = {t.number for t in search if t.cohort == cohort and len(t.rungs) > rung + 1}
+            assert went_on == members & set(best)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_of_results_does_not_matter(unbroken: Ledger, tmp_path: Path, seed: int) -> None:
+    luck = random.Random(seed)
+    shuffled = run(tmp_path, InProcess(train=fake, order=lambda n: luck.randrange(n), slots=1 + seed))
+    assert essence(shuffled) == essence(unbroken)
+
+
+def test_killed_anywhere_it_ends_as_the_unbroken_study(unbroken: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dies at a random write to the ledger or to a checkpoint, again and again, until it is through."""
+    luck = random.Random(0)
+    countdown = [0]
+    deaths = 0
+
+    def mortal(method: Callable[..., Any]) -> Callable[..., Any]:
+        def write(*args: Any, **kwargs: Any) -> Any:
+            countdown[0] -= 1
+            if countdown[0] == 0:
+                raise Killed
+            return method(*args, **kwargs)
+
+        return write
+
+    from optuna.storages.journal import JournalFileBackend
+
+    monkeypatch.setattr(JournalFileBackend, "append_logs", mortal(JournalFileBackend.append_logs))
+    monkeypatch.setattr(Checkpoints, "save", mortal(Checkpoints.save))
+    monkeypatch.setattr(Checkpoints, "drop", mortal(Checkpoints.drop))
+    trained: list[tuple[str, int, int]] = []
+    while True:
+        countdown[0] = luck.randint(1, 40)
+        executor = InProcess(train=fake, order=lambda n: luck.randrange(n))
+        try:
+            ledger = run(tmp_path, executor)
+            break
+        except Killed:
+            deaths += 1
+        finally:
+            trained += executor.trained
+    assert deaths > 10
+    assert essence(ledger) == essence(unbroken)
+    # What was on its way when the head died is trained again, and nothing else: at most one stretch a death and slot.
+    assert len(trained) - len(set(trained)) <= deaths
+
+
+def test_lost_checkpoints_cost_time_and_nothing_else(unbroken: Ledger, tmp_path: Path) -> None:
+    def lose(pack: Pack) -> None:
+        for path in (tmp_path / "checkpoints").glob("*"):
+            path.unlink()
+
+    assert essence(run(tmp_path, InProcess(train=fake, before=lose))) == essence(unbroken)
+
+
+def test_ctrl_c_saves_what_is_training_and_the_next_run_goes_on(unbroken: Ledger, tmp_path: Path) -> None:
+    packs = [0]
+
+    def press(pack: Pack) -> None:
+        packs[0] += 1
+        if packs[0] == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted):
+        run(tmp_path, InProcess(train=fake, before=press))
+    assert signal.getsignal(signal.SIGINT) is before
+    assert packs[0] == 6
+    assert essence(run(tmp_path, InProcess(train=fake))) == essence(unbroken)
+
+
+def test_a_complete_study_trains_nothing(tmp_path: Path) -> None:
+    run(tmp_path, InProcess(train=fake))
+    again = InProcess(train=fake)
+    run(tmp_path, again)
+    assert again.trained == []
+
+
+def test_a_larger_budget_goes_on_where_the_smaller_ended(tmp_path: Path) -> None:
+    small = essence(run(tmp_path, InProcess(train=fake)))
+    recipe = load_recipe("quickstart", {**SETTINGS, "budget": {"trials": 15}})
+    large = run(tmp_path, InProcess(train=fake), recipe)
+    assert essence(large)[SEARCH][: len(small[SEARCH])] == small[SEARCH]
+    search = [t for t in large.trials(SEARCH) if t.duplicate_of is None]
+    assert len(search) == 15 and [t.cohort for t in search[10:]] == [3] * 4 + [4]
+    assert essence(large)["lstm"] == small["lstm"]
+
+
+def test_a_space_that_is_used_up_ends_the_search(tmp_path: Path) -> None:
+    two, sizes = {"choices": ["plain", "heavy_ball"]}, {"choices": [8, 9]}
+    space = {"parameters": {"base": {"choices": ["rnn", "gru"]}, "rule": two, "hidden_size": sizes}}
+    ledger = run(tmp_path, InProcess(train=fake), with_space(space, trials=50))
+    assert len([t for t in ledger.trials(SEARCH) if t.duplicate_of is None]) == 8
+
+
+def test_nothing_that_works_leaves_nothing_to_confirm(tmp_path: Path) -> None:
+    space = {"parameters": {"base": "rnn", "lr": {"low": 0.1, "high": 0.2}}}
+    ledger = run(tmp_path, InProcess(train=fake), with_space(space))
+    assert {t.state for group in ledger.groups() for t in ledger.trials(group)} == {"FAIL"}
+    assert ledger.trials(CONFIRMATION) == [] and ledger.complete
+
+
+def test_progress_counts_to_its_end(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    run(tmp_path, InProcess(train=fake), on_progress=seen.append)
+    assert [*dict.fromkeys(p.stage for p in seen)] == ["search", "lstm", "gru", "confirmation"]
+    assert (seen[-1].done, seen[-1].total) == (12, 12)
+    assert [p.epochs for p in seen] == sorted(p.epochs for p in seen)
+
+
+def test_expected_epochs_counts_what_an_unbroken_study_trains() -> None:
+    """Whole cohorts, no failures: 8 at 1 epoch, 4 for 1 more, 2 for 2 more; 2 baselines; 4 × 3 runs of 5."""
+    recipe = load_recipe("quickstart", {**SETTINGS, "budget": {"trials": 8}, "baselines": {"trials": 4}})
+    assert expected_epochs(recipe) == (8 + 4 + 2 * 2) + 2 * (4 + 2 + 1 * 2) + 4 * 3 * 5
