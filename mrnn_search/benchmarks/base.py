@@ -45,10 +45,10 @@ class Benchmark(ABC):
     source: str
     citation: str
 
-    def __init__(self, train: Split, validation: Split, test: Split, fingerprint: str) -> None:
-        self.train, self.validation, self._test = train, validation, test
-        self.fingerprint = fingerprint
-        self.sizes = {"train": len(train[0]), "validation": len(validation[0]), "test": len(test[0])}
+    def __init__(self, splits: Mapping[str, Split], fingerprint: str) -> None:
+        self._splits, self.fingerprint = dict(splits), fingerprint
+        self.train, self.validation = splits["train"], splits["validation"]
+        self.sizes = {name: len(x) for name, (x, _) in splits.items()}
 
     @classmethod
     @abstractmethod
@@ -69,12 +69,11 @@ class Benchmark(ABC):
 
     def open_test(self) -> Split:
         """The test split. Confirmation alone may call this, once for each cell and seed."""
-        return self._test
+        return self._splits["test"]
 
     def to(self, device: str) -> Benchmark:
         """This benchmark with its tensors on ``device``."""
-        moved = [(x.to(device), y.to(device)) for x, y in (self.train, self.validation, self._test)]
-        return type(self)(*moved, self.fingerprint)
+        return type(self)({name: (x.to(device), y.to(device)) for name, (x, y) in self._splits.items()}, self.fingerprint)
 
 
 class Classification(Benchmark):

@@ -47,7 +47,7 @@ class DigitsRows(Classification):
         table = np.loadtxt(io.BytesIO(gzip.decompress(packed)), delimiter=",", dtype=np.uint8)
         x, y = (table[:, :-1] / np.float32(255)).reshape(-1, 28, 28), table[:, -1]
         rows = stratified_split(y, SHARES, SPLIT_SEED)
-        return cls(*(as_tensors(x, y, rows[part]) for part in SHARES), fingerprint(packed, *rows.values()))
+        return cls({part: as_tensors(x, y, rows[part]) for part in SHARES}, fingerprint(packed, *rows.values()))
 
 
 def _package_folder() -> Path:

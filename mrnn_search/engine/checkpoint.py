@@ -56,6 +56,11 @@ def unpack_state(data: bytes, model: nn.Module, optimizer: torch.optim.Optimizer
     )
 
 
+def best_model(data: bytes) -> dict[str, Tensor]:
+    """The best epoch's state_dict, layer and readout, from a checkpoint's bytes."""
+    return _under(load(data), "best.")
+
+
 def best_layer(data: bytes) -> dict[str, Tensor]:
     """The best epoch's state_dict of the recurrent layer alone (no readout), from a checkpoint's bytes."""
-    return _under(load(data), "best.layer.")
+    return _under(best_model(data), "layer.")

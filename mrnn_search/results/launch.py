@@ -21,7 +21,7 @@ from ..search.executors import executors, parse_devices
 from ..search.ledger import Ledger
 from ..search.overrides import diff
 from ..search.recipe import Recipe, load_recipe
-from ..search.storage import one_writer, open_storage, remember
+from ..search.storage import check_home, one_writer, open_storage, remember
 from .study import Study, quiet, runs_folder
 
 
@@ -55,11 +55,13 @@ def search(
     parsed = load_recipe(str(recipe), overrides if name is None else {**overrides, "name": name})
     make, slots = executors[executor], parse_devices(devices)
     folder = runs_folder() / parsed.name
-    remember(folder, storage)
+    check_home(folder, storage)
     benchmark = load_benchmark(parsed.benchmark, Path(parsed.data) if parsed.data else None)
     database = open_storage(folder, storage) if storage is not None else None
     quiet()
     with one_writer(folder):
+        if storage is not None:
+            remember(folder, storage)
         ledger = _open_or_create(
             database or open_storage(folder, None), parsed, benchmark, command or f"mrnn_search.search({str(recipe)!r}, …)"
         )

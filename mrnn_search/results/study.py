@@ -9,13 +9,15 @@ from typing import Any
 
 import optuna
 import pandas as pd
+from safetensors import SafetensorError
+from torch import Tensor
 
 from .._registry import InputError, UnknownNameError
 from ..cells.spec import CellSpec
 from ..engine.train import best_layer
 from ..search.checkpoints import Checkpoints
 from ..search.ledger import Ledger, TrialView
-from ..search.storage import LEDGER, open_storage, remember
+from ..search.storage import LEDGER, check_home, open_storage
 from .export import export
 from .leaderboard import confirmed, curves_frame, difference, leaderboard_frame, reference_candidate, trials_frame
 from .report import ReportData, write_report
@@ -187,12 +189,8 @@ class Study:
         done = [t for t in confirmed(self._ledger)[key] if t.state == "COMPLETE"]
         sign = 1 if self._ledger.direction == "maximize" else -1
         run = max(done, key=lambda t: (sign * t.value, -t.number))
-        data = Checkpoints(self.folder / "checkpoints").load(run.key, run.epochs)
-        if data is None:
-            raise InputError(
-                f"the weights of {run.candidate.spec.name} are gone (they were in {self.folder / 'checkpoints'})", f'study "{self.name}"'
-            )
-        row: dict[str, Any] = self.leaderboard().set_index("candidate_id").loc[key].to_dict()
+        weights = self._weights(run)
+        row = self.leaderboard().set_index("candidate_id").loc[key].to_dict()
         benchmark = self.meta["benchmark"]
         facts: dict[str, Any] = {
             "study": self.name,
@@ -204,7 +202,17 @@ class Study:
         facts |= {"seeds": len(done), "seed_of_weights": run.seed, "epochs": run.epochs, "verdict": self._standing(key)}
         facts |= {f"data_{name}": benchmark[name] for name in ("licence", "source", "fingerprint")}
         facts["intervals"] = self._intervals()
-        return export(Path(out), run.candidate, best_layer(data), input_size=benchmark["input_size"], facts=facts)
+        return export(Path(out), run.candidate, weights, input_size=benchmark["input_size"], facts=facts)
+
+    def _weights(self, run: TrialView) -> dict[str, Tensor]:
+        store = Checkpoints(self.folder / "checkpoints")
+        data = store.load(run.key, run.epochs)
+        if data is None:
+            raise InputError(f"the weights of {run.candidate.spec.name} are gone (they were in {store.folder})", f'study "{self.name}"')
+        try:
+            return best_layer(data)
+        except SafetensorError as error:
+            raise InputError(f"the weights of {run.key} are damaged ({error})", str(store.folder)) from None
 
     def _standing(self, key: str) -> str:
         reference = reference_candidate(self._ledger)
@@ -229,7 +237,7 @@ def load_study(study: str | Path, *, storage: str | None = None) -> Study:
     folder = Path(text) if (Path(text) / LEDGER).is_file() else runs_folder() / text
     if storage is not None:
         return Study(Ledger(open_storage(folder, storage), folder.name), folder)
-    remember(folder, None)  # says where the ledger is, if it is not here
+    check_home(folder, None)  # says where the ledger is, if it is not here
     if not (folder / LEDGER).is_file():
         known = [path.parent.name for path in runs_folder().glob(f"*/{LEDGER}")]
         raise UnknownNameError("study", text, known, str(runs_folder()))

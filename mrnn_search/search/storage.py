@@ -121,11 +121,11 @@ def one_writer(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def remember(folder: Path, url: str | None) -> None:
-    """Leave a note in ``folder`` on where its ledger is, and refuse a second ledger for one folder.
+def check_home(folder: Path, url: str | None) -> None:
+    """Refuse a second ledger for the study in ``folder``.
 
     Raises:
-        InputError: the folder's ledger is elsewhere.
+        InputError: its ledger is elsewhere.
     """
     pointer, journal = folder / POINTER, folder / LEDGER
     known = pointer.read_text(encoding="utf-8").strip() if pointer.exists() else None
@@ -135,6 +135,8 @@ def remember(folder: Path, url: str | None) -> None:
         raise InputError(f"this study's ledger is the file {journal}; leave --storage out, or give another --name", str(folder))
     if url is not None and known is not None and known != shown(url):
         raise InputError(f"this study's ledger is in {known}, not in {shown(url)}; give that, or another --name", str(folder))
-    if url is not None and known is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        pointer.write_text(shown(url) + "\n", encoding="utf-8")
+
+
+def remember(folder: Path, url: str) -> None:
+    """Leave a note in ``folder`` on where its ledger is."""
+    (folder / POINTER).write_text(shown(url) + "\n", encoding="utf-8")

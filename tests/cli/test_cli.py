@@ -1,0 +1,160 @@
+"""The verbs: what they print, where, and with which exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner, Result
+
+import mrnn_search as ms
+from mrnn_search.cli.app import app
+
+from ..search.broken import BROKEN, Broken, write
+
+
+def call(*words: str) -> Result:
+    """One command, in this process; the width of a wide terminal, so that nothing is folded."""
+    return CliRunner().invoke(app, list(words), env={"COLUMNS": "200", "TERM": "dumb"})
+
+
+@pytest.fixture(autouse=True)
+def in_the_runs_of_the_fake_study(fake_study: ms.Study, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MRNN_SEARCH_RUNS", str(fake_study.folder.parent))
+    monkeypatch.chdir(tmp_path)
+
+
+def test_help_lists_every_verb() -> None:
+    text = call("--help").stdout
+    verbs = "run check leaderboard trials curves compare report export dashboard spaces benchmarks cells rules studies doctor"
+    for verb in verbs.split():
+        assert f" {verb} " in text
+        assert call(verb, "--help").exit_code == 0
+    assert call("--version").stdout == f"mrnn-search {ms.__version__}\n"
+
+
+@pytest.mark.parametrize("case", BROKEN, ids=lambda case: case.id)
+def test_a_broken_file_ends_in_one_message(case: Broken, tmp_path: Path) -> None:
+    """Exit code 2, one message that names the file, the place and what was allowed; no traceback, nothing written."""
+    path = write(case, tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    verbs = ["check", "run"] if case.kind == "recipe" else ["check"]
+    for verb in verbs:
+        done = call(verb, str(path))
+        assert done.exit_code == 2, done.output
+        assert done.stdout == "" and "Traceback" not in done.output and done.stderr.startswith("error: ")
+        for word in case.words:
+            assert word in done.stderr, done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "quickstat"], 'did you mean "quickstart"'),
+        (["run", "quickstart", "--set", "budget.trails=3"], 'did you mean "trials"'),
+        (["run", "quickstart", "--set", "budget"], 'there is no "="'),
+        (["run", "quickstart", "--executor", "rey"], 'did you mean "ray"'),
+        (["run", "quickstart", "--devices", "cuda:99"], 'no device "cuda:99"'),
+        (["run", "quickstart", "--name", "../x"], "../x"),
+        (["run", "quickstart", "--storage", "postgresql://me:hunter2@127.0.0.1:1/x", "--name", "other"], "me:***@127.0.0.1:1"),
+        (["leaderboard", "nostudy"], 'unknown study "nostudy"'),
+        (["leaderboard", "quickstart", "--where", "bas == 'lstm'"], 'did you mean "base"'),
+        (["leaderboard", "quickstart", "--where", "base == "], "cannot read"),
+        (["leaderboard", "quickstart", "--json", "--format", "csv"], "--json and --format csv"),
+        (["trials", "quickstart", "-o", "no/such/folder/x.csv"], "no folder"),
+        (["compare", "quickstart", "1", "nocell"], 'unknown confirmed cell "nocell"'),
+        (["export", "quickstart", "out", "--rank", "1", "--cell", "ab"], "--rank and --cell"),
+        (["export", "quickstart", "out"], "weights"),
+        (["cells", "momentun_lstm"], 'did you mean "momentum_lstm"'),
+        (["rules", "heavyball"], 'did you mean "heavy_ball"'),
+        (["benchmarks", "digit-rows"], 'did you mean "digits-rows"'),
+        (["spaces", "optimiser_cells"], 'did you mean "optimizer_cells"'),
+        (["studies", "nostudy"], 'unknown study "nostudy"'),
+    ],
+)
+def test_wrong_input_is_exit_code_2_and_one_message(words: list[str], message: str) -> None:
+    done = call(*words)
+    assert done.exit_code == 2, done.output
+    assert message in done.stderr and "Traceback" not in done.output and "hunter2" not in done.output
+    assert done.stdout == "" and list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["leaderboard", "trials", "curves"])
+def test_one_table_in_every_format(verb: str, fake_study: ms.Study) -> None:
+    frame = getattr(fake_study, verb)()
+    as_json = json.loads(call(verb, "quickstart", "--json").stdout)
+    assert len(as_json) == len(frame) and list(as_json[0]) == list(frame.columns)
+    assert call(verb, "quickstart", "--format", "json").stdout == call(verb, "quickstart", "--json").stdout
+    csv = pd.read_csv(io.StringIO(call(verb, "quickstart", "--format", "csv").stdout))
+    assert list(csv.columns) == list(frame.columns) and len(csv) == len(frame)
+    parquet = CliRunner().invoke(app, [verb, "quickstart", "--format", "parquet"]).stdout_bytes
+    pd.testing.assert_frame_equal(pd.read_parquet(io.BytesIO(parquet)), frame)
+    assert call(verb, "quickstart", "-o", "t.csv", "--format", "csv").stdout == ""
+    assert len(pd.read_csv("t.csv")) == len(frame)
+    assert len(call(verb, "quickstart", "--top", "3").stdout.splitlines()) == 2 + 3
+
+
+def test_where_filters(fake_study: ms.Study) -> None:
+    rows = json.loads(call("trials", "quickstart", "--json", "--where", "base == 'lstm' and lr < 0.01").stdout)
+    assert rows and all(row["base"] == "lstm" and row["lr"] < 0.01 for row in rows)
+
+
+@pytest.mark.parametrize("where", ["@pd.eval('1')", "__import__('os').system('touch pwned')", "name.__class__"])
+def test_where_runs_no_code(where: str) -> None:
+    done = call("trials", "quickstart", "--where", where)
+    assert done.exit_code == 2 and not Path("pwned").exists()
+
+
+def test_compare_and_report(fake_study: ms.Study) -> None:
+    text = call("compare", "quickstart", "1", "lstm").stdout
+    assert "the tuned lstm" in text and "95 % interval" in text
+    assert json.loads(call("compare", "quickstart", "1", "lstm", "--json").stdout)["difference"]["n"] == 5
+    assert call("report", "quickstart").stdout.strip() == str(fake_study.folder / "report.html")
+
+
+@pytest.mark.parametrize("verb", ["spaces", "benchmarks", "cells", "rules", "studies"])
+def test_lists_have_a_line_each_and_json(verb: str) -> None:
+    rows = json.loads(call(verb, "--json").stdout)
+    assert len(call(verb).stdout.splitlines()) == len(rows) > 0
+    for row in rows:
+        shown = call(verb, row["name"])
+        assert shown.exit_code == 0 and len(shown.stdout.splitlines()) > 3
+        assert json.loads(call(verb, row["name"], "--json").stdout)
+
+
+def test_check_counts_and_costs() -> None:
+    facts = json.loads(call("check", "quickstart", "--json").stdout)
+    assert facts["structures"] > 100 and "heavy_ball.mu" in facts["continuous"] and "epochs" in facts["cost"]
+    assert "different ones" in call("check", "quickstart").stdout
+    space = json.loads(call("check", "optimizer_cells", "--json").stdout)
+    assert space["structures"] == facts["structures"] and "cost" not in space
+    assert call("check", "quickstart", "--set", "budget.trials=7").stdout.count("7 candidates") == 1
+
+
+def test_a_second_run_says_so_and_shows_the_leaderboard(fake_study: ms.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing to do: no worker is started, the table comes at once."""
+    monkeypatch.setattr(ms.Study, "export", lambda self, out: None)  # a pretended study has no weights
+    done = call("run", "quickstart")
+    assert done.exit_code == 0 and "study quickstart is complete; nothing was left to do" in done.stderr
+    assert "rank" in done.stdout and fake_study.verdict() in done.stdout
+    assert json.loads(call("run", "quickstart", "--json").stdout)[0]["rank"] == 1
+
+
+def test_doctor_finds_this_machine_in_order() -> None:
+    findings = {f["what"]: f for f in json.loads(call("doctor", "--json", "--storage", "sqlite:///x.db").stdout)}
+    assert findings["data: digits-rows"]["state"] == "ok" and findings["storage"]["state"] == "ok"
+    assert findings["ray starts"]["state"] == "ok", findings["ray starts"]
+    broken = call("doctor", "--storage", "postgresql://me:hunter2@127.0.0.1:1/x")
+    assert broken.exit_code == 1 and "broken" in broken.stdout and "hunter2" not in broken.output
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    command = f"{sys.executable} -m mrnn_search curves quickstart --format csv | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("group,trial,") and done.stderr == ""

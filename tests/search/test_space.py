@@ -1,0 +1,307 @@
+"""The search space: from YAML to candidates."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mrnn_search import Candidate, CellSpec, InputError, preset, presets
+from mrnn_search.search import counting
+from mrnn_search.search.files import names
+from mrnn_search.search.parameter import Range
+from mrnn_search.search.space import RandomTrial, Space, load_space
+
+from .broken import BROKEN, write
+
+RULES = ("plain", "heavy_ball", "rmsprop", "adam", "nesterov")
+BASES = ("rnn", "lstm", "gru", "orthogonal")
+
+
+def space(**parameters):
+    """A space with ``__`` for the dots of names."""
+    return Space.from_dict({"parameters": {name.replace("__", "."): value for name, value in parameters.items()}})
+
+
+@st.composite
+def domains(draw, values, floats, discrete):
+    """A constant, choices or (if not ``discrete``) a range of one parameter, in YAML's form."""
+    some = draw(st.lists(st.sampled_from(values), min_size=1, max_size=3, unique=True))
+    kind = draw(st.sampled_from(["constant", "value", "choices", "range"]))
+    if kind == "range" and floats and not discrete:
+        low = draw(st.floats(floats[0], floats[1] / 2))
+        high = draw(st.floats(low, floats[1], exclude_min=True))
+        return {"low": low, "high": high} | ({"log": True} if draw(st.booleans()) else {})
+    return some[0] if kind == "constant" else {"value": some[0]} if kind == "value" else {"choices": some}
+
+
+@st.composite
+def spaces(draw, discrete=False):
+    """Any valid space, as YAML data: conditions of every kind."""
+    bases = draw(st.lists(st.sampled_from(BASES), min_size=1, max_size=4, unique=True))
+    rules = draw(st.lists(st.sampled_from(RULES), min_size=1, max_size=5, unique=True))
+    data = {"base": {"choices": bases}, "rule": {"choices": rules}}
+    coefficients = {"mu": ((0.1, 0.5), (0.05, 0.9)), "epsilon": ((0.5, 1.0, 2), (0.1, 3.0)), "restart": ((1, 2, 5), None)}
+    uses = {"heavy_ball": ("mu", "epsilon"), "rmsprop": ("epsilon",), "adam": ("mu", "epsilon"), "nesterov": ("epsilon", "restart")}
+    for rule in rules:
+        for name in uses.get(rule, ()):
+            if draw(st.booleans()):
+                data[f"{rule}.{name}"] = draw(domains(*coefficients[name], discrete))
+            if name != "restart" and draw(st.integers(0, 3)) == 0:
+                data[f"{rule}.{name}.learned"] = draw(domains((True, False), None, discrete))
+    if "rnn" in bases and draw(st.booleans()):
+        data["rnn.activation"] = draw(domains(("tanh", "relu"), None, discrete))
+    data["hidden_size"] = draw(domains((8, 16), None, discrete))
+    data["lr"] = draw(domains((1e-3, 1e-2), (1e-4, 0.1), discrete))
+    if draw(st.booleans()):
+        condition = draw(st.sampled_from([{"base": bases[0]}, {"rule": rules[:2]}, {"base": bases, "rule": rules[-1]}]))
+        data["lr_orthogonal"] = {**_mapping(draw(domains((1e-3, None), (1e-4, 0.1), discrete))), "when": condition}
+    keys = draw(st.permutations(list(data)))
+    return {"description": draw(st.text(max_size=5)), "parameters": {key: data[key] for key in keys}}
+
+
+def _mapping(domain):
+    return domain if isinstance(domain, dict) else {"value": domain}
+
+
+@given(spaces())
+def test_round_trip(data):
+    first = Space.from_dict(data, "a")
+    text = json.dumps(first.to_dict(), allow_nan=False)
+    again = Space.from_dict(json.loads(text))
+    assert again == first
+    assert json.dumps(again.to_dict()) == text
+    kept = [name for name in (p.name for p in first.parameters) if name in data["parameters"] and name != "base"]
+    assert kept == [name for name in data["parameters"] if name != "base"]
+
+
+@given(spaces(), st.integers(0, 2**31))
+def test_every_draw_is_a_candidate_of_the_space(data, seed):
+    made = Space.from_dict(data)
+    by_name = {p.name: p for p in made.parameters}
+    for candidate in made.draw(5, seed):
+        spec = candidate.spec
+        assert spec.base in by_name["base"].domain.values and spec.rule in by_name["rule"].domain.values
+        for name, value in spec.coefficients.items():
+            known = by_name.get(f"{spec.rule}.{name}")
+            if known is None:
+                assert value == CellSpec(spec.base, spec.rule).coefficients[name]
+            elif isinstance(known.domain, Range):
+                assert known.domain.low <= value <= known.domain.high
+            else:
+                assert value in known.domain.values
+            learned = by_name.get(f"{spec.rule}.{name}.learned")
+            assert (name in spec.learned) in ((False,) if learned is None else learned.domain.values)
+        assert Candidate.from_dict(json.loads(json.dumps(candidate.to_dict()))) == candidate
+
+
+@given(spaces(discrete=True))
+def test_count_is_what_brute_force_finds(data):
+    made = Space.from_dict(data)
+    found = set()
+    for values in itertools.product(*(p.domain.values for p in made.parameters)):
+        params = dict(zip((p.name for p in made.parameters), values, strict=True))
+        found.add(made.suggest(optuna.trial.FixedTrial(params)).candidate_id)
+    count = made.count()
+    assert count.candidates == count.structures == len(found)
+    assert not count.capped and not count.continuous
+
+
+@settings(max_examples=30)
+@given(spaces(), st.sampled_from(sorted(presets())))
+def test_a_baseline_is_one_cell_and_every_way_to_train_it(data, name):
+    made, spec = Space.from_dict(data), preset(name)
+    tuned = made.for_cell(spec)
+    assert Space.from_dict(tuned.to_dict()) == tuned
+    assert {candidate.spec for candidate in tuned.draw(5, 0)} == {spec}
+    assert {"hidden_size", "lr"} <= {p.name for p in tuned.parameters}
+
+
+def test_suggest_asks_for_active_parameters_only():
+    made = space(
+        heavy_ball__mu={"low": 0.1, "high": 0.9},
+        rnn__activation={"choices": ["tanh", "relu"]},
+        lr_orthogonal={"low": 1e-4, "high": 1e-3, "when": {"base": ["orthogonal", "lstm"]}},
+        nesterov__restart={"low": 2, "high": 40, "log": True},
+        rule={"choices": ["heavy_ball", "nesterov"]},
+        base={"choices": ["rnn", "lstm", "orthogonal"]},
+        hidden_size=32,
+        dropout=0,
+    )
+    assert [p.name for p in made.visited][:4] == ["rule", "heavy_ball.mu", "base", "rnn.activation"]
+    trial = optuna.trial.FixedTrial({"base": "rnn", "rule": "heavy_ball", "heavy_ball.mu": 0.25, "rnn.activation": "relu"})
+    assert made.suggest(trial) == Candidate(CellSpec("rnn", "heavy_ball", {"mu": 0.25}, (), {"activation": "relu"}), hidden_size=32)
+    trial = optuna.trial.FixedTrial({"base": "lstm", "rule": "nesterov", "lr_orthogonal": 5e-4, "nesterov.restart": 7})
+    assert made.suggest(trial) == Candidate(CellSpec("lstm", "nesterov", {"restart": 7}), hidden_size=32, lr_orthogonal=5e-4)
+
+
+def test_a_chain_of_conditions():
+    made = space(
+        base="lstm",
+        rule={"choices": ["plain", "heavy_ball"]},
+        heavy_ball__mu__learned={"choices": [True, False]},
+        clip={"choices": [0.5, None], "when": {"heavy_ball.mu.learned": True}},
+    )
+    for candidate in made.draw(60, 1):
+        assert "mu" in candidate.spec.learned or candidate.clip == 1.0
+    assert {c.clip for c in made.draw(60, 1)} == {0.5, None, 1.0}
+
+
+@pytest.mark.parametrize("sampler", [optuna.samplers.RandomSampler(seed=0), optuna.samplers.TPESampler(seed=0, n_startup_trials=3)])
+def test_optuna_studies(sampler):
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study, made = optuna.create_study(sampler=sampler), load_space("optimizer_cells")
+    for number in range(12):
+        trial = study.ask()
+        candidate = made.suggest(trial)
+        assert made.suggest(optuna.trial.FixedTrial(trial.params)) == candidate
+        assert all(name.split(".")[0] in (candidate.spec.rule, candidate.spec.base) for name in trial.params if "." in name)
+        study.tell(trial, number % 5)
+
+
+def test_500_of_the_shipped_space():
+    drawn = load_space("optimizer_cells").draw(500, 0)
+    assert {c.spec.base for c in drawn} == set(BASES)
+    assert {c.spec.rule for c in drawn} == set(RULES)
+    assert {c.hidden_size for c in drawn} == {32, 48, 64} and {c.init for c in drawn} == {"paper", "torch"}
+    assert {c.spec.learned for c in drawn} == {(), ("mu",)}
+    assert all((c.lr_orthogonal is not None) == (c.spec.base == "orthogonal") for c in drawn)
+    assert len({c.candidate_id for c in drawn}) > 490
+    below = sum(c.lr < math.sqrt(1e-3 * 2e-2) for c in drawn)  # the middle of a log scale
+    assert 200 < below < 300  # 250, standard deviation 11
+    assert load_space("optimizer_cells").draw(500, 0) == drawn != load_space("optimizer_cells").draw(500, 1)
+
+
+@pytest.mark.parametrize("name", names("search_spaces"))
+def test_shipped_spaces(name):
+    made = load_space(name)
+    assert made.name == name and made.description
+    assert Space.from_dict(made.to_dict()) == made
+
+
+def test_fixed():
+    made = load_space("optimizer_cells")
+    tuned = made.fixed(base="lstm", rule="plain")
+    assert [p.name for p in tuned.parameters] == ["base", "rule", "hidden_size", "init", "optimizer", "lr"]
+    assert {c.spec for c in tuned.draw(20, 0)} == {CellSpec("lstm")}
+    assert made.fixed({"base": "orthogonal", "heavy_ball.mu": 0.5}, rule="heavy_ball", lr=1).draw(1, 0)[0].spec.coefficients["mu"] == 0.5
+
+
+def test_fixed_to_what_is_not_in_the_space():
+    made = space(base={"choices": ["rnn", "lstm"]}, rule="adam", clip={"value": 2, "when": {"base": ["rnn", "lstm"]}}, lr=0.1)
+    assert made.fixed(base="gru", rule="plain", num_layers=2).draw(1, 0) == [Candidate(CellSpec("gru"), num_layers=2, lr=0.1)]
+    assert made.fixed(base="gru", clip=0.5).draw(1, 0)[0].clip == 0.5
+    narrowed = made.fixed(base="rnn")
+    assert narrowed.draw(1, 0)[0].clip == 2.0
+    assert Space.from_dict(narrowed.to_dict()) == narrowed
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"base": "lstmm"}, 'space "inline": parameters.base: unknown base "lstmm"'),
+        ({"bass": "lstm"}, 'unknown parameter "bass"'),
+        ({"heavy_ball.mu": 1.5}, "mu = 1.5, allowed 0 <= mu < 1"),
+        ({"heavy_ball.mu.learned": True}, "strictly inside"),
+    ],
+)
+def test_fixed_refuses(values, message):
+    made = space(base="lstm", rule="heavy_ball", heavy_ball__mu={"low": 0, "high": 0.5})
+    with pytest.raises(InputError, match=message):
+        made.fixed(values)
+
+
+def test_baselines_keep_conditions_on_whether_a_coefficient_is_learned():
+    made = space(
+        base="gru",
+        rule="heavy_ball",
+        heavy_ball__mu={"choices": [0.1, 0.2], "when": {"init": "torch"}},
+        heavy_ball__mu__learned={"choices": [True, False]},
+        init={"choices": ["paper", "torch"]},
+        clip={"value": 3, "when": {"heavy_ball.mu.learned": False}},
+    )
+    tuned = made.for_cell(preset("momentum_lstm"))
+    assert {(c.spec, c.clip, c.init) for c in tuned.draw(40, 0)} == {(preset("momentum_lstm"), 3.0, init) for init in ("paper", "torch")}
+
+
+def test_a_learned_coefficient_may_be_fixed_where_its_range_has_an_edge():
+    space(
+        base="lstm",
+        rule="heavy_ball",
+        heavy_ball__mu__learned={"choices": [True, False]},
+        heavy_ball__mu={"low": 0, "high": 0.5, "when": {"heavy_ball.mu.learned": False}},
+    )
+
+
+def test_steps():
+    made = space(base="lstm", dropout={"low": 0, "high": 0.3, "step": 0.1}, hidden_size={"low": 8, "high": 24, "step": 8})
+    assert made.count().candidates == 12
+    drawn = made.draw(200, 0)
+    assert {c.hidden_size for c in drawn} == {8, 16, 24}
+    assert sorted({c.dropout for c in drawn}) == list(made.parameters[2].domain) == pytest.approx([0, 0.1, 0.2, 0.3])
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    assert {made.suggest(study.ask()).dropout for _ in range(60)} == {c.dropout for c in drawn}
+
+
+def test_numbers_have_one_form():
+    one, other = space(base="lstm", dropout=0, clip=1), space(base="lstm", dropout=-0.0, clip=1.0)
+    assert one == other and one.draw(1, 0)[0].candidate_id == other.draw(1, 0)[0].candidate_id
+
+
+def test_a_log_range_of_whole_numbers():
+    trial = RandomTrial(0)
+    drawn = [trial.suggest_int("n", 1, 16, log=True) for _ in range(3000)]
+    assert set(drawn) == set(range(1, 17))
+    assert abs(sum(n <= 4 for n in drawn) / 3000 - math.log(4.5 / 0.5) / math.log(16.5 / 0.5)) < 0.04  # over four deviations
+
+
+def test_collapsed_cells_are_counted_once_and_shown():
+    made = space(base="lstm", rule={"choices": ["plain", "nesterov"]}, nesterov__restart={"choices": [1, 2]})
+    count = made.count()  # nesterov's default epsilon is 1, and restart 1 is no momentum: plain
+    assert (count.structures, count.candidates) == (2, 2)
+    assert count.collapsed == (("lstm", "nesterov(epsilon=1, restart=1)-lstm"),)
+
+
+def test_collapsed_cells_of_continuous_ranges_are_found_by_probing():
+    made = space(
+        base="lstm",
+        rule={"choices": ["plain", "heavy_ball"]},
+        heavy_ball__mu={"low": 0, "high": 0.9},
+        heavy_ball__epsilon={"low": 0.5, "high": 2},
+        lr={"low": 0.1, "high": 1},
+    )
+    count = made.count()
+    assert count.structures == 2 and count.candidates is None
+    assert count.continuous == ("heavy_ball.mu", "heavy_ball.epsilon", "lr")
+    assert count.collapsed == (("lstm", "heavy_ball(epsilon=1, mu=0)-lstm"),)
+
+
+def test_equal_families_of_cells_count_once():
+    same = {"low": 0.5, "high": 2}
+    rules = {"rule": {"choices": ["heavy_ball", "nesterov"]}, "heavy_ball__mu": 0, "nesterov__restart": 1, "heavy_ball__epsilon": same}
+    assert space(base="lstm", **rules, nesterov__epsilon=same).count().structures == 1
+    assert space(base="lstm", **rules, nesterov__epsilon={"low": 0.5, "high": 3}).count().structures == 2
+
+
+def test_count_says_when_it_stopped(monkeypatch):
+    monkeypatch.setattr(counting, "CAP", 10)
+    made = space(base="lstm", hidden_size={"low": 1, "high": 2**40})
+    assert dataclasses.astuple(made.count())[:4] == (10, True, (), None)
+    assert not space(base="lstm", hidden_size={"low": 1, "high": 10}).count().capped
+
+
+@pytest.mark.parametrize("case", [c for c in BROKEN if c.kind == "space"], ids=lambda c: c.id)
+def test_broken(case, tmp_path):
+    path = write(case, tmp_path)
+    with pytest.raises(InputError) as caught:
+        load_space(str(path))
+    message = str(caught.value)
+    assert [word for word in [path.name, *case.words] if word not in message] == [], message
+    assert "\n" not in message and "pydantic" not in message
