@@ -1,9 +1,11 @@
 """Packs on Ray Tune, on this machine or a cluster. The only module that imports ray.
 
-One `Tuner.fit` runs in a thread for the life of the executor. It keeps one trial alive for each slot, on reused actors; a
-trial takes the next pack from a mailbox (an actor on the driver's node), trains it, hands the result in, and ends. So no
-pack waits for Tune to notice it, no actor is given back between two waves of packs, and neither bytes nor candidates get
-into Tune's own files.
+One `Tuner.fit` runs in a thread for the life of the executor. A trial is a worker: it lives on, and each of its iterations
+takes the next pack from a mailbox (an actor on the driver's node), trains it and hands the result in; when it dies, Tune
+places another. So no pack waits for an actor, and neither bytes nor candidates get into Tune's own files.
+
+A trial a pack, on reused actors, was tried: with short packs, Tune then gives each new trial the actor that just became
+free and takes back the one that still starts, so a dead worker is never replaced.
 """
 
 from __future__ import annotations
@@ -55,28 +57,24 @@ SETTINGS = {
 }
 
 
-class PackTrial(tune.Trainable):
-    """One pack; the next trial reuses the process."""
+class Worker(tune.Trainable):
+    """Trains a pack in each iteration, until the mailbox closes."""
 
     def setup(self, config: dict[str, Any]) -> None:
         prepare_worker()
         self._device: str = config["device"]
         self._mailbox: Any = ray.get_actor(config["mailbox"])
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        del new_config  # the same for every trial
-        return True
-
     def step(self) -> dict[str, Any]:
         data: bytes | None = ray.get(self._mailbox.take.remote(self.trial_id, ray.get_runtime_context().current_actor))
         if data is not None:
             result = run_pack(pickle.loads(data), self._device)
             ray.get(self._mailbox.give.remote(self.trial_id, pickle.dumps(result)))
-        return {"done": True}
+        return {"done": data is None}
 
 
 class _Slots(Searcher):
-    """Asks Tune for a new trial whenever fewer than ``slots`` live, and tells the mailbox of a trial whose worker died."""
+    """Asks Tune for a new trial whenever fewer than ``slots`` live, and tells the mailbox of each that died."""
 
     def __init__(self, slots: int, mailbox: Any) -> None:
         super().__init__()
@@ -120,7 +118,7 @@ class _Closing(tune.Stopper):
 
 
 class RayExecutor(Executor):
-    """Trains packs as trials of Ray Tune, first come, first served; see `Executor`.
+    """Trains packs in trials of Ray Tune, first come, first served; see `Executor`.
 
     Joins the cluster of ``RAY_ADDRESS``, or starts one on this machine; uses a Ray that is already initialised and leaves it up.
 
@@ -190,10 +188,10 @@ class RayExecutor(Executor):
 
     def _tuner(self, config: dict[str, Any], resources: dict[str, float], folder: str) -> Any:
         return tune.Tuner(
-            tune.with_resources(PackTrial, resources),
+            tune.with_resources(Worker, resources),
             param_space=config,
-            tune_config=tune.TuneConfig(search_alg=self._searcher, num_samples=-1, reuse_actors=True),
-            # The mailbox counts a pack's deaths: to Tune, a trial that died is over, and the pack goes to the next one
+            tune_config=tune.TuneConfig(search_alg=self._searcher, num_samples=-1),
+            # To Tune, a trial that died is over: the mailbox counts a pack's deaths, and gives it to whoever is free first
             run_config=tune.RunConfig(
                 storage_path=folder,
                 stop=_Closing(self._searcher),

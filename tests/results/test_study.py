@@ -48,7 +48,7 @@ def test_trials_are_the_candidates(fake_study: ms.Study) -> None:
     assert search.loc[momentum, "mu"].between(0.05, 0.95).all() and search.loc[search["rule"] == "plain", "mu"].isna().all()
     failed = search[search["state"] == "FAIL"]
     assert (failed["error"] == "loss is nan at epoch 1, step 3").all() and failed["value"].isna().all()
-    assert (search.loc[search["state"] == "COMPLETE", "epochs"] == 8).all()
+    assert (search.loc[search["state"] == "COMPLETE", "epochs"] == 9).all()
 
 
 def test_the_leaderboard_is_what_the_curves_say(fake_study: ms.Study) -> None:
@@ -132,8 +132,8 @@ def test_a_study_in_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_another_recipe_is_refused_with_what_differs(fake_study: ms.Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MRNN_SEARCH_RUNS", str(fake_study.folder.parent))
     before = (fake_study.folder / "ledger.log").read_bytes()
-    with pytest.raises(ms.InputError, match=r"another recipe:\n  rungs.epochs: \[1, 3, 8\] -> \[1, 2\]\n") as caught:
-        ms.search("quickstart", executor="fake", rungs={"epochs": [1, 2]}, confirmation={"epochs": 12})
+    with pytest.raises(ms.InputError, match=r"another recipe:\n  rungs.epochs: \[3, 9\] -> \[1, 2\]\n") as caught:
+        ms.search("quickstart", executor="fake", rungs={"epochs": [1, 2]}, confirmation={"epochs": 9})
     assert "--name" in str(caught.value)
     with pytest.raises(ms.InputError, match="budget.trials: 48 -> 10"):
         ms.search("quickstart", executor="fake", budget={"trials": 10})

@@ -25,7 +25,7 @@ from mrnn_search.search.worker import portable
 DEVICES = ["cpu", "cpu"]
 LONG = 100_000  # epochs that no test waits for
 LIMIT_S = 60.0
-WORKER = ("popen_loky", "Trainable")  # in the command of a worker of the local executor, and of Ray's
+WORKER = ("popen_loky", "ray::Worker", "Trainable")  # in the command of a worker of the local executor, and of Ray's
 
 
 def pack(pack_id: str, epochs: int = 1, benchmark: str = "digits-rows", lanes: int = 1) -> Pack:
