@@ -39,6 +39,7 @@ $(VENV)/.for-search: pyproject.toml constraints.txt
 
 $(VENV)/.for-test: $(VENV)/.for-search
 	@$(PIP) --no-build-isolation -e '.[ray,postgresql,dashboard,test]'
+	@tests/system-packages.sh
 	@touch $@
 
 $(VENV)/.for-lint: $(VENV)/.for-test

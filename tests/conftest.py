@@ -13,6 +13,7 @@ import mrnn_search as ms
 from mrnn_search.search.executors import executors
 
 from .inprocess import InProcess, fake
+from .postgresql import serve
 
 torch.set_num_threads(1)  # tests run side by side, and train beside their own workers
 
@@ -29,6 +30,12 @@ def no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own folders are neither read nor written by a test."""
     for name in ("MRNN_SEARCH_RUNS", "MRNN_SEARCH_DATA", "MRNN_SEARCH_DEBUG"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real PostgreSQL server, with a password in it."""
+    yield from serve(tmp_path_factory.mktemp("postgresql"))
 
 
 def _runs(folder: Path) -> Iterator[Path]:

@@ -32,6 +32,8 @@ from .mailbox import Mailbox
 from .packs import Pack, PackResult
 from .worker import ONE_THREAD, given_up, prepare_worker, run_pack
 
+# Read when ray is imported. Ray tells the screen of a worker that died even when told to be silent; `collect` tells the driver.
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed|running low on memory")
 try:
     import ray
     from ray import tune

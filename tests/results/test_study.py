@@ -116,17 +116,25 @@ def test_deleting_every_other_file_loses_no_result(fake_study: ms.Study, tmp_pat
         bare.export(tmp_path / "cell")
 
 
-def test_a_study_in_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_study: ms.Study) -> None:
-    """The same recipe in SQLite: the same study; a second ledger for the folder is refused."""
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_study_in_a_database(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_study: ms.Study, request: pytest.FixtureRequest
+) -> None:
+    """The same recipe in a database: the same study; a second ledger for the folder is refused; the password is nowhere."""
     monkeypatch.setenv("MRNN_SEARCH_RUNS", str(tmp_path / "runs"))
-    url = f"sqlite:///{tmp_path}/ledgers.db"
+    url = f"sqlite:///{tmp_path}/ledgers.db" if kind == "sqlite" else str(request.getfixturevalue("postgresql"))
     study = ms.search("quickstart", executor="fake", storage=url)
     columns = ["candidate_id", "val_mean", "test_mean", "diff_low"]
     pd.testing.assert_frame_equal(study.leaderboard()[columns], fake_study.leaderboard()[columns])
     pd.testing.assert_frame_equal(ms.load_study("quickstart", storage=url).leaderboard(), study.leaderboard())
     for wrong in (lambda: ms.search("quickstart", executor="fake"), lambda: ms.load_study("quickstart")):
-        with pytest.raises(ms.InputError, match="ledger is in sqlite:.*give it with --storage"):
+        with pytest.raises(ms.InputError, match="ledger is in .*give it with --storage"):
             wrong()
+    if kind == "postgresql":
+        password = url.split(":")[2].split("@")[0].encode()
+        study.report()
+        assert not [path for path in tmp_path.rglob("*") if path.is_file() and password in path.read_bytes()]
+        assert password.decode() not in json.dumps(study.meta)
 
 
 def test_another_recipe_is_refused_with_what_differs(fake_study: ms.Study, monkeypatch: pytest.MonkeyPatch) -> None:

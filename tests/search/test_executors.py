@@ -164,7 +164,9 @@ def test_what_a_pack_raises_is_raised_and_the_others_come_back(executor: Executo
     assert "in load_benchmark" in "".join(errors[0].__notes__)  # where in the worker it happened
 
 
-def test_a_worker_that_dies_is_replaced_and_its_pack_trained_again(executor: Executor, as_a_worker: None) -> None:
+def test_a_worker_that_dies_is_replaced_and_its_pack_trained_again(
+    executor: Executor, as_a_worker: None, capfd: pytest.CaptureFixture[str]
+) -> None:
     long = pack("survivor", 20)
     executor.submit(long)
     assert kill_trainer(executor) == []
@@ -172,6 +174,7 @@ def test_a_worker_that_dies_is_replaced_and_its_pack_trained_again(executor: Exe
     results = {result.pack_id: result for result in collect(executor, 2)}
     assert bits(results["survivor"]) == bits(train_pack(long))
     assert results["other"].lanes[0].outcome.error is None
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_pack_whose_workers_all_die_fails_and_the_others_do_not(executor: Executor) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -22,16 +22,27 @@ RUNG = Rung(2, ((1, 10, 0.5, 0.3, 1.5), (2, 20, 0.4, 0.6, 1.5)), 0.6, 2, 3.0, 99
 SPACE = load_space("optimizer_cells")
 
 
-@pytest.fixture(params=["journal", "sqlite"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    url = None if request.param == "journal" else f"sqlite:///{tmp_path}/ledger.db"
-    yield Ledger.create(open_storage(tmp_path, url), "s", RECIPE, META, "maximize")
+@pytest.fixture(params=["journal", "sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str | None:
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgresql"))
+    return None if request.param == "journal" else f"sqlite:///{tmp_path}/ledger.db"
 
 
-def reopened(ledger: Ledger, tmp_path: Path) -> Ledger:
+@pytest.fixture
+def ledger(url: str | None, tmp_path: Path) -> Ledger:
+    return Ledger.create(open_storage(tmp_path, url), name_in(tmp_path), RECIPE, META, "maximize")
+
+
+def name_in(tmp_path: Path) -> str:
+    """A study's name of its own for each test: they share one PostgreSQL database."""
+    return tmp_path.name
+
+
+@pytest.fixture
+def reopened(url: str | None, tmp_path: Path) -> Callable[[], Ledger]:
     """The same ledger as another process would see it."""
-    url = f"sqlite:///{tmp_path}/ledger.db"
-    return Ledger(open_storage(tmp_path, url if (tmp_path / "ledger.db").exists() else None), "s")
+    return lambda: Ledger(open_storage(tmp_path, url), name_in(tmp_path))
 
 
 def asked(ledger: Ledger, space: Space, seed: int = 0, group: str = SEARCH):
@@ -39,24 +50,24 @@ def asked(ledger: Ledger, space: Space, seed: int = 0, group: str = SEARCH):
     return ledger.add(group, proposal.candidate, seed, proposal=proposal, cohort=4)
 
 
-def test_a_new_ledger_reads_back(ledger: Ledger, tmp_path: Path) -> None:
-    twin = reopened(ledger, tmp_path)
+def test_a_new_ledger_reads_back(ledger: Ledger, reopened: Callable[[], Ledger]) -> None:
+    twin = reopened()
     assert (twin.recipe, twin.meta, twin.direction, twin.complete) == (RECIPE, META, "maximize", False)
     assert twin.groups() == [SEARCH] and twin.trials(SEARCH) == [] and twin.trials("no such group") == []
     ledger.set_complete()
-    assert reopened(ledger, tmp_path).complete
+    assert reopened().complete
     ledger.set_recipe({**RECIPE, "budget": {"trials": 9}})
-    assert not reopened(ledger, tmp_path).complete and reopened(ledger, tmp_path).recipe["budget"]["trials"] == 9
+    assert not reopened().complete and reopened().recipe["budget"]["trials"] == 9
 
 
-def test_the_life_of_trials(ledger: Ledger, tmp_path: Path) -> None:
+def test_the_life_of_trials(ledger: Ledger, reopened: Callable[[], Ledger]) -> None:
     trials = [asked(ledger, SPACE, seed) for seed in range(3)]
     assert [t.number for t in trials] == [0, 1, 2] and all(t.running and t.cohort == 4 for t in trials)
     trials = [ledger.record(t, RUNG) for t in trials]
     ledger.finish(trials[0])
     ledger.drop(trials[1])
     ledger.fail(trials[2], "loss is nan at epoch 3, step 21")
-    seen = reopened(ledger, tmp_path).trials(SEARCH)
+    seen = reopened().trials(SEARCH)
     assert [t.state for t in seen] == ["COMPLETE", "PRUNED", "FAIL"]
     assert [t.error for t in seen] == [None, None, "loss is nan at epoch 3, step 21"]
     assert all(t.rungs == (RUNG,) and t.epochs == 2 and t.value == 0.6 for t in seen)
@@ -64,10 +75,10 @@ def test_the_life_of_trials(ledger: Ledger, tmp_path: Path) -> None:
     assert all(t.finished is not None and t.started is not None for t in seen)
 
 
-def test_optunas_own_readers_see_params_curve_and_value(ledger: Ledger, tmp_path: Path) -> None:
+def test_optunas_own_readers_see_params_curve_and_value(ledger: Ledger) -> None:
     trial = ledger.record(asked(ledger, SPACE), RUNG)
     ledger.finish(trial)
-    (frozen,) = optuna.load_study(study_name="s", storage=ledger.storage).trials
+    (frozen,) = optuna.load_study(study_name=ledger.name, storage=ledger.storage).trials
     assert frozen.value == 0.6 and frozen.intermediate_values == {1: 0.3, 2: 0.6}
     assert SPACE.suggest(optuna.trial.FixedTrial(frozen.params)) == trial.candidate
 
