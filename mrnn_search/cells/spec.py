@@ -102,7 +102,12 @@ class CellSpec:
     @property
     def name(self) -> str:
         """One line for tables, e.g. ``heavy_ball(epsilon=0.6, mu=0.6)-lstm``; learned coefficients carry a ``*``."""
-        return self._text("{:.3g}")
+        known = rules[self.rule].coefficients
+        told = [(k, v) for k, v in self._coefficients if not (known[k].guard and v == known[k].default)]
+        parts = [f"{k}{'*' if k in self.learned else ''}={v:.3g}" for k, v in told]
+        chosen = [v for k, v in self._options if v != bases[self.base].options[k][0]]
+        rule = f"{self.rule}({', '.join(parts)})-" if self.rule != "plain" else ""
+        return rule + self.base + (f"[{', '.join(chosen)}]" if chosen else "")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data; `from_dict` reads it back to an equal spec."""
@@ -136,12 +141,6 @@ class CellSpec:
     def from_json(cls, text: str) -> CellSpec:
         """Inverse of `to_json`."""
         return cls.from_dict(json.loads(text))
-
-    def _text(self, number: str) -> str:
-        parts = [f"{k}{'*' if k in self.learned else ''}={number.format(v)}" for k, v in self._coefficients]
-        chosen = [v for k, v in self._options if v != bases[self.base].options[k][0]]
-        rule = f"{self.rule}({', '.join(parts)})-" if self.rule != "plain" else ""
-        return rule + self.base + (f"[{', '.join(chosen)}]" if chosen else "")
 
     def __str__(self) -> str:
         return self.name

@@ -22,7 +22,6 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -226,24 +225,14 @@ def probe() -> str:
 
 def _settle(stack: ExitStack, slots: int) -> None:
     """Make Ray and Tune quiet and quick, until ``stack`` closes."""
-    _set_environment(stack, {**SETTINGS, "TUNE_MAX_PENDING_TRIALS_PG": str(slots)})  # all workers start at the same time
+    settings = {**SETTINGS, "TUNE_MAX_PENDING_TRIALS_PG": str(slots)}  # all workers start at the same time
+    for name in settings.keys() - os.environ.keys():
+        os.environ[name] = settings[name]
+        stack.callback(os.environ.pop, name, None)
     for name in ("ray.tune", "ray.train", "ray.air"):  # what matters to a user comes back from `collect`
         logger = logging.getLogger(name)
         stack.callback(logger.setLevel, logger.level)
         logger.setLevel(logging.CRITICAL)
-
-
-def _set_environment(stack: ExitStack, variables: dict[str, str]) -> None:
-    """Set those that the user has not set, until ``stack`` closes."""
-    for name in variables.keys() - os.environ.keys():
-        os.environ[name] = variables[name]
-        stack.callback(os.environ.pop, name, None)
-
-
-@cache  # Ray reads it once a process
-def _token() -> str:
-    """The password of the clusters that this process starts: other users of the machine reach the loopback device too."""
-    return secrets.token_hex(32)
 
 
 def _folder(stack: ExitStack) -> str:
@@ -262,9 +251,10 @@ def _connect(stack: ExitStack, devices: Sequence[str]) -> None:
         stack.callback(ray.shutdown)
         ray.init(runtime_env={"env_vars": {**ONE_THREAD, "RAY_CHDIR_TO_TRIAL_DIR": "0"}}, **quiet)
         return
-    if not os.environ.keys() & {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:  # else Ray makes one in ~/.ray
-        _set_environment(stack, {"RAY_AUTH_TOKEN": _token()})
-        stack.callback(os.environ.pop, "RAY_AUTH_MODE", None)  # Ray sets it
+    if not os.environ.keys() & {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
+        # A password, for other users of the machine reach the cluster too; without one here, Ray leaves one in ~/.ray. It stays
+        # set: Ray reads it once a process
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     folder = _folder(stack)
     stack.callback(ray.shutdown)
     with _visible(devices):

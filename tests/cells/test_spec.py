@@ -31,6 +31,12 @@ def test_candidate_round_trip(spec):
     assert Candidate.from_dict(json.loads(json.dumps(candidate.to_dict()))) == candidate
 
 
+def test_names_leave_out_a_guard_at_its_default():
+    assert CellSpec("gru", "rmsprop").name == "rmsprop(beta=0.9, epsilon=0.6)-gru"
+    assert "delta=1e-08" in CellSpec("gru", "rmsprop", {"delta": 1e-8}).name
+    assert CellSpec("lstm", "nesterov").name == "nesterov(epsilon=1, restart=2)-lstm"
+
+
 def test_frozen_and_read_only():
     spec = preset("momentum_lstm")
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -35,6 +35,7 @@ class Coefficient:
         low, high: bounds; ``low_open``/``high_open`` exclude the bound itself.
         integer: whole numbers only (never learnable).
         learnable: may be trained: its range must be an interval (0, 1) or (0, inf).
+        guard: a numerical guard: names leave it out where it has its default.
         meaning: half a line for ``mrnn-search rules``.
     """
 
@@ -45,6 +46,7 @@ class Coefficient:
     high_open: bool = False
     integer: bool = False
     learnable: bool = True
+    guard: bool = False
     meaning: str = ""
 
     def allowed(self, name: str) -> str:
@@ -153,7 +155,7 @@ MU = Coefficient(0.6, 0.0, 1.0, high_open=True, meaning="momentum: how much of t
 EPSILON = Coefficient(0.6, 0.0, math.inf, low_open=True, high_open=True, meaning="step size: gain on the drive")
 BETA = Coefficient(0.9, 0.0, 1.0, high_open=True, meaning="decay of the second moment")
 DELTA = Coefficient(
-    1e-16, 0.0, math.inf, low_open=True, high_open=True, learnable=False, meaning="inside the root, against division by zero"
+    1e-16, 0.0, math.inf, low_open=True, high_open=True, learnable=False, guard=True, meaning="inside the root, against division by zero"
 )
 
 SECOND_MOMENT = Moment("s", 2, decay=lambda c, t: c["beta"], gain=lambda c, t: 1 - c["beta"])
