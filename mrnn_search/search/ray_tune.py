@@ -179,13 +179,13 @@ class RayExecutor(Executor):
         return len(self._out)
 
     def close(self) -> None:
-        if not self._searcher.closing:
-            self._searcher.closing = True
-            for worker in ray.get(self._mailbox.close.remote()):
-                ray.kill(worker)
-            self._thread.join(CLOSE_S)
-            ray.kill(self._mailbox)
-        self._stack.close()
+        with self._stack:  # Ray ends and its folders go, whatever happens inside
+            if not self._searcher.closing:
+                self._searcher.closing = True
+                for worker in ray.get(self._mailbox.close.remote()):
+                    ray.kill(worker)
+                self._thread.join(CLOSE_S)
+                ray.kill(self._mailbox)
 
     def _tuner(self, config: dict[str, Any], resources: dict[str, float], folder: str) -> Any:
         return tune.Tuner(
