@@ -32,7 +32,7 @@ clean:
 $(VENV)/.for-search: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
 	@echo "installing into $(VENV) (torch is large; the first time takes a few minutes)" >&2
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) torch==2.13.0 $(BUILD)
 	@$(PIP) --no-build-isolation -e '.[ray]'
 	@touch $@

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,9 +34,9 @@ def no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql() -> Iterator[str]:
     """URL of a real PostgreSQL server, with a password in it."""
-    yield from serve(tmp_path_factory.mktemp("postgresql"))
+    yield from serve()
 
 
 def _runs(folder: Path) -> Iterator[Path]:
@@ -48,7 +49,9 @@ def _runs(folder: Path) -> Iterator[Path]:
 def fake_study(tmp_path_factory: pytest.TempPathFactory) -> ms.Study:
     """A finished study of the full space whose training was pretended: every table is full, no weights."""
     for _ in _runs(tmp_path_factory.mktemp("fake") / "runs"):
-        return ms.search("quickstart", executor="fake", command="mrnn-search run quickstart")
+        study = ms.search("quickstart", executor="fake", command="mrnn-search run quickstart")
+        shutil.rmtree(study.folder / "checkpoints")  # what the pretended training left there are no weights
+        return study
     raise AssertionError
 
 

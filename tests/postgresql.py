@@ -8,6 +8,7 @@ import secrets
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -32,19 +33,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def serve(folder: Path) -> Iterator[str]:
+def serve() -> Iterator[str]:
     """URL of a server whose one user needs a password; ends with the generator."""
     tools = binaries()
     if tools is None:
         message = "no PostgreSQL server (Debian: apt-get install postgresql)"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    folder = Path(tempfile.mkdtemp(prefix="mrnn-postgresql-"))  # not pytest's: those are closed to other users
     data, password, port = folder / "data", secrets.token_hex(8), free_port()
     secret = folder / "password"
     secret.write_text(password)
     user = SERVER_USER if os.geteuid() == 0 else None
     if user is not None:
-        for parent in (folder, *folder.parents[:2]):  # pytest's own temporary folders are closed to others
-            parent.chmod(0o755)
         shutil.chown(folder, user)
         shutil.chown(secret, user)
     command = [tools / "initdb", "-D", data, "-U", "me", "-A", "scram-sha-256", f"--pwfile={secret}", "--no-sync"]
@@ -64,3 +64,4 @@ def serve(folder: Path) -> Iterator[str]:
         server.terminate()
         server.wait(20)
         log.close()
+        shutil.rmtree(folder)

@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import NoReturn, ParamSpec, TypeVar
 
 import typer
 
@@ -37,15 +37,34 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
         except KeyboardInterrupt:
             say("interrupted")
             raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:  # the reader of our output (head, less) has had enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(DONE) from None
+        except OSError as error:
+            if isinstance(error, BrokenPipeError) and _nobody_reads():
+                raise typer.Exit(DONE) from None
+            if isinstance(error, (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError, FileNotFoundError)):
+                say(f"error: {error.filename}: {error.strerror}")
+                raise typer.Exit(WRONG_INPUT) from None
+            return failed(error)
         except Exception as error:
             if isinstance(error, RuntimeError) and type(error).__module__.startswith(("typer", "click")):
                 raise  # typer's own way out
-            if os.environ.get(DEBUG):
-                raise
-            say(f"failed: {type(error).__name__}: {error}\n(for the traceback: {DEBUG}=1 mrnn-search …)")
-            raise typer.Exit(FAILED) from None
+            return failed(error)
 
     return run
+
+
+def failed(error: Exception) -> NoReturn:
+    """The work failed, and not for what the user gave."""
+    if os.environ.get(DEBUG):
+        raise error
+    say(f"failed: {type(error).__name__}: {error}\n(for the traceback: {DEBUG}=1 mrnn-search …)")
+    raise typer.Exit(FAILED) from None
+
+
+def _nobody_reads() -> bool:
+    """Has the reader of stdout (head, less) had enough? What is left to write then goes nowhere."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False

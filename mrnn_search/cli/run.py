@@ -40,7 +40,6 @@ def run(
     format = chosen(format, as_json)
     from ..results.launch import search
     from ..results.study import runs_folder
-    from ..search.interrupt import Interrupted
     from ..search.overrides import parse_set
     from .progress import Bar
 
@@ -62,9 +61,9 @@ def run(
                 devices=devices,
                 on_progress=show,
                 command=_command(recipe, changes, None, name, executor, devices),
-                **parse_set(changes or []),
+                overrides=parse_set(changes or []),
             )
-        except Interrupted:
+        except KeyboardInterrupt:  # the head's own `Interrupted` too
             say(f"stopped; everything that finished is saved in {runs_folder()}. To go on: {command}")
             raise typer.Exit(INTERRUPTED) from None
     _finish(study, worked, format)
@@ -89,15 +88,19 @@ def _finish(study: Study, worked: bool, format: Format) -> None:
     if board.empty:
         say(f"no cell could be confirmed; `mrnn-search trials {study.name}` says why")
         raise typer.Exit(FAILED)
-    report, cell = study.folder / "report.html", study.folder / "best_cell"
-    if worked or not report.exists():
-        study.report()
-    if worked or not cell.exists():
-        study.export(cell)
     write(for_people(board, format), format, None, LEADERBOARD)
     if format is Format.table:
-        print(f"\n{study.verdict()}")
-    say(f"\nthe best cell   {cell}{os.sep}  (cell.py, weights, card)\nthe report      {report}")
+        print(f"\n{study.verdict()}", flush=True)
+    report, cell = study.folder / "report.html", study.folder / "best_cell"
+    if study.is_newer_than(report):
+        study.report()
+    try:
+        if study.is_newer_than(cell / "cell.json"):
+            study.export(cell)
+        say(f"\nthe best cell   {cell}{os.sep}  (cell.py, weights, card)")
+    except InputError as error:  # the results are whole all the same: the weights lie elsewhere, or are lost
+        say(f"\nthe best cell is not exported: {error}")
+    say(f"the report      {report}")
     say(f"next            mrnn-search trials {study.name} --top 10\n                mrnn-search compare {study.name} 1 lstm")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -56,7 +57,10 @@ def select(frame: pd.DataFrame, where: str | None, top: int | None) -> pd.DataFr
         from pandas.errors import UndefinedVariableError
 
         try:
-            frame = frame.query(where, engine="python", local_dict={}, global_dict={})
+            rows: Any = frame.eval(where, engine="python", local_dict={}, global_dict={})
+            if str(getattr(rows, "dtype", "")) not in ("bool", "boolean"):
+                raise ValueError("it is neither true nor false of a row")
+            frame = frame[rows]
         except UndefinedVariableError as error:
             name = str(error).split("'")[1] if "'" in str(error) else where
             raise UnknownNameError("column", name, map(str, frame.columns), "--where") from None
@@ -92,7 +96,16 @@ def write(frame: pd.DataFrame, format: Format, output: Path | None, columns: Map
 
 def write_json(value: object) -> None:
     """One JSON value on stdout."""
-    print(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+    print(json.dumps(_finite(value), indent=2, default=str, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: object) -> object:
+    """``value`` with null for what JSON has no number for."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def lines(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:

@@ -176,13 +176,32 @@ def train_lane(
         timeout_s: seconds after which the lane fails; None: no limit.
 
     Returns:
-        The outcome; ``error`` is set when the loss or a gradient is not finite, or the time ran out.
+        The outcome; ``error`` is set when the loss or a gradient is not finite, the time or the memory ran out, or torch
+        could not compute the cell.
 
     Raises:
         ValueError: the checkpoint does not stand at ``start_epoch``.
     """
-    begun = time.monotonic()
-    deadline = math.inf if timeout_s is None else begun + timeout_s
+    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    try:
+        return _train(task, candidate, seed, checkpoint, start_epoch, stop_epoch, test, deadline, device)
+    except (RuntimeError, MemoryError) as error:  # torch's for out of memory, a failed factorisation, an impossible shape
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        return LaneOutcome(f"{type(error).__name__}: {reason}", (), math.nan, 0, None, None, 0, "none")
+
+
+def _train(
+    task: Task,
+    candidate: Candidate,
+    seed: int,
+    checkpoint: bytes | None,
+    start_epoch: int,
+    stop_epoch: int,
+    test: tuple[Tensor, Tensor] | None,
+    deadline: float,
+    device: str,
+) -> LaneOutcome:
+    """See `train_lane`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "init"))
         model = SequenceModel(candidate, task.input_size, task.output_size).to(device)

@@ -21,7 +21,7 @@ from ..search.executors import executors, parse_devices
 from ..search.ledger import Ledger
 from ..search.overrides import diff
 from ..search.recipe import Recipe, load_recipe
-from ..search.storage import check_home, one_writer, open_storage, remember
+from ..search.storage import check_home, one_writer, one_writer_of, open_storage, remember
 from .study import Study, quiet, runs_folder
 
 
@@ -34,7 +34,8 @@ def search(
     devices: str | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     command: str | None = None,
-    **overrides: Any,
+    overrides: Mapping[str, Any] | None = None,
+    **parts: Any,
 ) -> Study:
     """Run the study of ``recipe``, or go on with it where it was left; the same as ``mrnn-search run``.
 
@@ -46,32 +47,33 @@ def search(
         devices: one worker for each, e.g. "cuda:0,cuda:1"; without it one for each processor.
         on_progress: called with a `Progress` after every change.
         command: how the caller would run it again; goes into the report.
-        **overrides: parts of the recipe to change, e.g. ``budget={"trials": 64}``.
+        overrides: what to change in the recipe, as nested data.
+        **parts: the same by part, e.g. ``budget={"trials": 64}``.
 
     Raises:
         InputError: the recipe is wrong, differs from that of the existing study, or the study is being run elsewhere.
         Interrupted: Ctrl-C; what finished is in the ledger, the same call goes on.
     """
-    parsed = load_recipe(str(recipe), overrides if name is None else {**overrides, "name": name})
+    changes = {**(overrides or {}), **parts, **({} if name is None else {"name": name})}
+    parsed = load_recipe(str(recipe), changes)
     make, slots = executors[executor], parse_devices(devices)
     folder = runs_folder() / parsed.name
     check_home(folder, storage)
     benchmark = load_benchmark(parsed.benchmark, Path(parsed.data) if parsed.data else None)
     database = open_storage(folder, storage) if storage is not None else None
     quiet()
-    with one_writer(folder):
+    now = _session(command or f"mrnn_search.search({str(recipe)!r}, …)")
+    with one_writer(folder), one_writer_of(storage, parsed.name):
         if storage is not None:
             remember(folder, storage)
-        ledger = _open_or_create(
-            database or open_storage(folder, None), parsed, benchmark, command or f"mrnn_search.search({str(recipe)!r}, …)"
-        )
+        ledger = _open_or_create(database or open_storage(folder, None), parsed, benchmark, now)
         if not ledger.complete:
             with Driver(parsed, ledger, Checkpoints(folder / "checkpoints"), lambda: make(slots), on_progress) as driver:
                 driver.run()
     return Study(ledger, folder)
 
 
-def _open_or_create(storage: BaseStorage, recipe: Recipe, benchmark: Benchmark, command: str) -> Ledger:
+def _open_or_create(storage: BaseStorage, recipe: Recipe, benchmark: Benchmark, now: Mapping[str, Any]) -> Ledger:
     """The ledger to go on with; a new one if there is none.
 
     Raises:
@@ -79,47 +81,47 @@ def _open_or_create(storage: BaseStorage, recipe: Recipe, benchmark: Benchmark, 
     """
     name, wanted = recipe.name, recipe.to_dict()
     if not Ledger.exists(storage, name):
-        return Ledger.create(storage, name, wanted, _meta(benchmark, command), benchmark.direction)
+        return Ledger.create(storage, name, wanted, _meta(benchmark, now), benchmark.direction)
     ledger = Ledger(storage, name)
-    known = ledger.recipe
+    known, meta = ledger.recipe, ledger.meta
     raised = wanted["budget"]["trials"] > known["budget"]["trials"]
-    changes = diff({**known, **({"budget": wanted["budget"]} if raised else {})}, wanted)
+    changes = diff(_described(known, wanted, raised), wanted)
     if changes:
         text = "\n  ".join(changes)
-        raise InputError(
-            f"this study was begun with another recipe:\n  {text}\ngive the new one a name of its own with --name", f'study "{name}"'
-        )
-    found = ledger.meta["benchmark"]["fingerprint"]
-    if found != benchmark.fingerprint:
-        raise InputError(
-            f"its data was {found[:12]}…, the data here is {benchmark.fingerprint[:12]}…: values would not compare", f'study "{name}"'
-        )
+        message = f"this study was begun with another recipe:\n  {text}\ngive the new one a name of its own with --name"
+        raise InputError(message, f'study "{name}"')
+    before, here = meta["benchmark"]["fingerprint"], benchmark.fingerprint
+    if before != here:
+        raise InputError(f"its data was {before[:12]}…, the data here is {here[:12]}…: values would not compare", f'study "{name}"')
     if raised:
         ledger.set_recipe(wanted)
+    if not ledger.complete:
+        ledger.set_meta({**meta, "sessions": [*meta["sessions"], dict(now)]})
     return ledger
 
 
-def _meta(benchmark: Benchmark, command: str) -> dict[str, Any]:
-    facts = (
-        "name",
-        "description",
-        "metric",
-        "direction",
-        "input_size",
-        "output_size",
-        "licence",
-        "source",
-        "citation",
-        "fingerprint",
-        "sizes",
-    )
+def _described(known: Mapping[str, Any], wanted: Mapping[str, Any], raised: bool) -> dict[str, Any]:
+    """The ledger's recipe with what may change taken from the new one: a larger budget, and descriptions."""
+    out = {**known, "description": wanted["description"]}
+    out["space"] = {**known["space"], "description": wanted["space"]["description"]}
+    return {**out, "budget": wanted["budget"]} if raised else out
+
+
+def _session(command: str) -> dict[str, Any]:
+    """One sitting at a study: what ran it, where, and what to type to run it again."""
     return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
         "versions": {"mrnn_search": __version__, "python": platform.python_version(), **_versions("torch", "optuna", "numpy", "ray")},
         "machine": {"platform": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
-        "benchmark": {fact: getattr(benchmark, fact) for fact in facts},
     }
+
+
+FACTS = ("name", "description", "metric", "direction", "input_size", "output_size", "licence", "source", "citation", "fingerprint", "sizes")
+
+
+def _meta(benchmark: Benchmark, now: Mapping[str, Any]) -> dict[str, Any]:
+    return {"benchmark": {fact: getattr(benchmark, fact) for fact in FACTS}, "sessions": [dict(now)]}
 
 
 def _versions(*packages: str) -> Mapping[str, str]:

@@ -232,7 +232,7 @@ def leaderboard_frame(ledger: Ledger) -> pd.DataFrame:
                 **_spread("test", test),
                 **_spread("diff", against),
                 "params": done[0].rungs[-1].params,
-                "seeds": len(done),
+                "seeds": len({t.seed for t in done}),
                 "seeds_failed": len(runs) - len(done),
                 "epochs": done[0].epochs,
                 "seconds": sum(r.seconds for t in done for r in t.rungs) / len(done),

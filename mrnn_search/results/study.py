@@ -9,7 +9,6 @@ from typing import Any
 
 import optuna
 import pandas as pd
-from safetensors import SafetensorError
 from torch import Tensor
 
 from .._registry import InputError, UnknownNameError
@@ -17,7 +16,8 @@ from ..cells.spec import CellSpec
 from ..engine.train import best_layer
 from ..search.checkpoints import Checkpoints
 from ..search.ledger import Ledger, TrialView
-from ..search.storage import LEDGER, check_home, open_storage
+from ..search.recipe import check_name
+from ..search.storage import LEDGER, POINTER, check_home, open_storage
 from .export import export
 from .leaderboard import confirmed, curves_frame, difference, leaderboard_frame, reference_candidate, trials_frame
 from .report import ReportData, write_report
@@ -78,7 +78,7 @@ class Study:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """Versions, benchmark and data fingerprint, machine, time of creation, command."""
+        """``benchmark``: its facts and data fingerprint; ``sessions``: command, versions, machine and time of every sitting."""
         return self._ledger.meta
 
     def leaderboard(self) -> pd.DataFrame:
@@ -156,13 +156,18 @@ class Study:
             raise InputError(f'"{text}" begins {len(hits)} cells: {", ".join(hits["cell_id"].str[:16])}', f'study "{self.name}"')
         return str(hits.iloc[0]["candidate_id"])
 
+    def is_newer_than(self, path: Path) -> bool:
+        """Has a trial ended since ``path`` was written, or is there no such file?"""
+        ends = [t.finished.timestamp() for group in self._ledger.groups() for t in self._ledger.trials(group) if t.finished is not None]
+        return not path.exists() or path.stat().st_mtime < max(ends, default=0.0)
+
     def report(self, path: str | Path | None = None) -> Path:
         """Write one self-contained HTML file; without ``path``, ``report.html`` in the study's folder."""
         data = ReportData(
             name=self.name,
             state=self.state,
             recipe=self.recipe,
-            meta={**self.meta, "test_size": self.meta["benchmark"]["sizes"]["test"]},
+            meta={**self.meta, "command": self.meta["sessions"][-1]["command"], "test_size": self.meta["benchmark"]["sizes"]["test"]},
             verdict=self.verdict(),
             leaderboard=self.leaderboard(),
             trials=self.trials(),
@@ -206,13 +211,11 @@ class Study:
 
     def _weights(self, run: TrialView) -> dict[str, Tensor]:
         store = Checkpoints(self.folder / "checkpoints")
-        data = store.load(run.key, run.epochs)
+        data = store.load(run.key, run.epochs, run.rungs[-1].checkpoint)
         if data is None:
-            raise InputError(f"the weights of {run.candidate.spec.name} are gone (they were in {store.folder})", f'study "{self.name}"')
-        try:
-            return best_layer(data)
-        except SafetensorError as error:
-            raise InputError(f"the weights of {run.key} are damaged ({error})", str(store.folder)) from None
+            message = f"the weights of {run.candidate.spec.name} are gone or damaged (they were in {store.folder})"
+            raise InputError(message, f'study "{self.name}"')
+        return best_layer(data)
 
     def _standing(self, key: str) -> str:
         reference = reference_candidate(self._ledger)
@@ -233,16 +236,17 @@ def load_study(study: str | Path, *, storage: str | None = None) -> Study:
         InputError: there is none, or its ledger cannot be read.
     """
     quiet()
-    text = str(study)
-    folder = Path(text) if (Path(text) / LEDGER).is_file() else runs_folder() / text
+    folder = Path(study)
+    if not any((folder / known).is_file() for known in (LEDGER, POINTER)):
+        folder = runs_folder() / check_name(str(study))
     if storage is not None:
-        return Study(Ledger(open_storage(folder, storage), folder.name), folder)
+        return Study(Ledger(open_storage(folder, storage, reading=True), folder.name), folder)
     check_home(folder, None)  # says where the ledger is, if it is not here
     if not (folder / LEDGER).is_file():
         known = [path.parent.name for path in runs_folder().glob(f"*/{LEDGER}")]
-        raise UnknownNameError("study", text, known, str(runs_folder()))
-    opened = open_storage(folder, None)
-    names = [known for known in optuna.study.get_all_study_names(opened) if "/" not in known]
+        raise UnknownNameError("study", str(study), known, str(runs_folder()))
+    opened = open_storage(folder, None, reading=True)
+    names = [name for name in optuna.study.get_all_study_names(opened) if "/" not in name]
     if len(names) != 1:
         raise InputError(f"holds {len(names)} studies, where one was expected", str(folder / LEDGER))
     return Study(Ledger(opened, names[0]), folder)

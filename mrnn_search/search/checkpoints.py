@@ -1,12 +1,18 @@
 """Lane checkpoints on disk: one safetensors file a lane and rung. The head alone writes here.
 
-Losing them loses no result: a lane whose file is gone is trained again from its seed, to the same bits.
+Losing them loses no result: a lane whose file is gone or damaged is trained again from its seed, to the same bits.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
+
+
+def digest_of(data: bytes) -> str:
+    """SHA-256 (hex)."""
+    return hashlib.sha256(data).hexdigest()
 
 
 class Checkpoints:
@@ -37,15 +43,22 @@ class Checkpoints:
         finally:
             os.close(handle)
 
-    def load(self, key: str, epoch: int) -> bytes | None:
-        """The state of lane ``key`` after ``epoch`` epochs; None if it is not there."""
+    def load(self, key: str, epoch: int, digest: str) -> bytes | None:
+        """The state of lane ``key`` after ``epoch`` epochs; None if it is not there, or is not what ``digest`` (`digest_of`) says."""
         try:
-            return self._path(key, epoch).read_bytes()
+            data = self._path(key, epoch).read_bytes()
         except FileNotFoundError:
             return None
+        return data if digest_of(data) == digest else None
 
     def drop(self, key: str, *, but: int | None = None) -> None:
         """Delete every checkpoint of lane ``key``, except that of epoch ``but``."""
         for path in self.folder.glob(f"{key.replace('/', '-')}-epoch*"):
             if but is None or path != self._path(key, but):
+                path.unlink(missing_ok=True)
+
+    def keep_only(self, group: str) -> None:
+        """Delete every checkpoint of other groups, those too that a killed process left behind."""
+        for path in self.folder.glob("*"):
+            if not path.name.startswith(f"{group}-"):
                 path.unlink(missing_ok=True)

@@ -17,17 +17,15 @@ from ..engine.train import derive_seed
 from .checkpoints import Checkpoints
 from .executors import Executor
 from .finalists import finalists
-from .interrupt import Interrupt, Interrupted
-from .ledger import CONFIRMATION, SEARCH, Ledger, Rung, TrialView
-from .packs import Lane, LaneResult, Pack, PackResult
+from .interrupt import Interrupt
+from .ledger import CONFIRMATION, SEARCH, Ledger, TrialView
 from .recipe import Recipe
 from .rungs import keep
 from .sampler import Proposer
 from .space import Space
+from .trainer import Trainer
 
 MAX_DUPLICATES = 100  # proposals in a row that were there already: the space is used up
-POLL_S = 0.2  # how soon Ctrl-C is noticed
-PACKS_PER_SLOT = 4  # small packs even out slow and fast cells, large ones save round trips
 
 
 @dataclass(frozen=True)
@@ -81,13 +79,11 @@ class Driver:
         on_progress: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
         self.recipe, self.ledger, self.checkpoints = recipe, ledger, checkpoints
-        self._make_executor = executor
-        self._executor: Executor | None = None
         self._on_progress = on_progress
         self._direction = ledger.direction
         self._expected = expected_epochs(recipe)
-        self._packs = 0
         self._interrupt = Interrupt()
+        self._trainer = Trainer(recipe, ledger, checkpoints, executor, self._interrupt)
 
     def __enter__(self) -> Driver:
         self._interrupt.__enter__()
@@ -95,8 +91,7 @@ class Driver:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
-            if self._executor is not None:
-                self._executor.close()
+            self._trainer.close()
         finally:
             self._interrupt.__exit__(kind, error, trace)
 
@@ -114,6 +109,7 @@ class Driver:
         cells = {name: preset(name).cell_id for name in names}
         self._confirm(finalists(self.ledger.trials(SEARCH), tuned, cells, self.recipe.confirmation.top, self._direction))
         self.ledger.set_complete()
+        self.checkpoints.keep_only(CONFIRMATION)
 
     # Screening
 
@@ -155,7 +151,7 @@ class Driver:
         """Take one cohort through the rungs."""
         stops = self.recipe.rungs.epochs
         for rung, stop in enumerate(stops):
-            self._train([t for t in cohort if t.running], (stop,), stage=(group, budget))
+            self._trainer.train([t for t in cohort if t.running], (stop,), lambda: self._show(group, budget))
             trials = self.ledger.trials(group)
             members = {t.number for t in cohort}
             table = {t.number: t.rungs[rung].value for t in trials if len(t.rungs) > rung}
@@ -192,90 +188,7 @@ class Driver:
             if trial.running and trial.epochs == epochs:  # killed between its last rung and its end
                 self.ledger.finish(trial)
         self._show(CONFIRMATION, len(trials))
-        self._train([t for t in trials if t.running], stops, stage=(CONFIRMATION, len(trials)))
-
-    # Training
-
-    def _train(self, trials: Sequence[TrialView], stops: Sequence[int], stage: tuple[str, int]) -> None:
-        """Take every trial from where it stands to the last of ``stops``, recording each; fails those that fail.
-
-        Raises:
-            Interrupted: after the packs that were training are recorded.
-        """
-        flying: dict[str, dict[str, TrialView]] = {}
-        due: list[TrialView] = [t for t in trials if t.epochs < stops[-1]]
-        left: int | None = None  # packs still to come after an interrupt
-        while due or flying:
-            self._submit(due, stops, flying)
-            due = []
-            if self._interrupt.requested and left is None:
-                left = self.executor.cancel()
-            if left == 0:
-                raise Interrupted
-            for result in self.executor.collect(POLL_S):
-                members = flying.pop(result.pack_id)
-                left = left if left is None else left - 1
-                for lane in result.lanes:
-                    trial = self._record(members[lane.key], lane, result, stops)
-                    if trial is not None:
-                        due.append(trial)
-                self._show(*stage)
-            if left is not None:
-                due = []
-
-    @property
-    def executor(self) -> Executor:
-        if self._executor is None:
-            self._executor = self._make_executor()
-        return self._executor
-
-    def _submit(self, trials: Sequence[TrialView], stops: Sequence[int], flying: dict[str, dict[str, TrialView]]) -> None:
-        """Packs of one base, shape and stretch of epochs."""
-        alike: dict[tuple[int, int, str, int, int, int], list[tuple[TrialView, bytes | None]]] = {}
-        for trial in trials:
-            saved = self.checkpoints.load(trial.key, trial.epochs) if trial.epochs else None
-            start = trial.epochs if saved is not None else 0  # a lost checkpoint costs time, nothing else
-            stop = next(s for s in stops if s > trial.epochs)
-            c = trial.candidate
-            alike.setdefault((start, stop, c.spec.base, c.hidden_size, c.num_layers, c.batch_size), []).append((trial, saved))
-        size = max(1, len(trials) // (PACKS_PER_SLOT * self.executor.slots)) if trials else 1
-        for (start, stop, *_), lanes in alike.items():
-            for at in range(0, len(lanes), size):
-                self._packs += 1
-                part = lanes[at : at + size]
-                pack = Pack(
-                    pack_id=str(self._packs),
-                    benchmark=self.recipe.benchmark,
-                    lanes=tuple(Lane(t.key, t.candidate, t.seed, saved) for t, saved in part),
-                    start_epoch=start,
-                    stop_epoch=stop,
-                    read_test=part[0][0].group == CONFIRMATION and stop == stops[-1],
-                    data_dir=self.recipe.data,
-                    timeout_s=self.recipe.limits.lane_seconds,
-                )
-                flying[pack.pack_id] = {t.key: t for t, _ in part}
-                self.executor.submit(pack)
-
-    def _record(self, trial: TrialView, lane: LaneResult, result: PackResult, stops: Sequence[int]) -> TrialView | None:
-        """Write what became of a lane; the trial if it has further to go."""
-        out = lane.outcome
-        if out.error is not None or out.checkpoint is None:
-            self.ledger.fail(trial, out.error or "no checkpoint came back")
-            self.checkpoints.drop(trial.key)
-            return None
-        rows = tuple((r.epoch, r.step, r.train_loss, r.value, r.seconds) for r in out.rows if r.epoch > trial.epochs)
-        stop = rows[-1][0]
-        self.checkpoints.save(trial.key, stop, out.checkpoint)  # before the ledger says that it is there
-        rung = Rung(
-            stop, rows, out.value, out.best_epoch, lane.seconds, out.parameters, out.execution, result.worker, result.device, out.test_value
-        )
-        trial = self.ledger.record(trial, rung)
-        self.checkpoints.drop(trial.key, but=stop)
-        if stop < stops[-1]:
-            return trial
-        if trial.group == CONFIRMATION:
-            self.ledger.finish(trial)
-        return None
+        self._trainer.train([t for t in trials if t.running], stops, lambda: self._show(CONFIRMATION, len(trials)))
 
     # Small things
 

@@ -49,6 +49,7 @@ class Rung:
         params: how many numbers train (recurrent layer and readout).
         test_value: the metric on the test split; confirmation's last rung only.
         execution: which path ran and why; worker, device: where.
+        checkpoint: SHA-256 (hex) of the checkpoint's bytes, so that a damaged file is noticed.
     """
 
     stop_epoch: int
@@ -61,6 +62,7 @@ class Rung:
     worker: str
     device: str
     test_value: float | None = None
+    checkpoint: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,14 @@ class Ledger:
 
     @classmethod
     def create(cls, storage: BaseStorage, name: str, recipe: Mapping[str, Any], meta: Mapping[str, Any], direction: Direction) -> Ledger:
-        """A new ledger; ``schema`` is written last, so a study without it was never finished being made."""
+        """A new ledger; ``schema`` is written last, so a study with a recipe and without it was never finished being made.
+
+        Raises:
+            InputError: the storage has a study of that name that is not ours.
+        """
         study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
+        if study.get_trials(deepcopy=False) or study.user_attrs.keys() - {"recipe", "meta"}:
+            raise InputError("this storage has a study of that name which is not of mrnn-search; give another --name", f'study "{name}"')
         study.set_user_attr("recipe", dict(recipe))
         study.set_user_attr("meta", dict(meta))
         study.set_user_attr("schema", SCHEMA)
@@ -193,6 +201,10 @@ class Ledger:
         """Replace the recipe by one with a larger budget; the study is then not complete."""
         self._main.set_user_attr("complete", False)
         self._main.set_user_attr("recipe", dict(recipe))
+
+    def set_meta(self, meta: Mapping[str, Any]) -> None:
+        """Replace the record of how the study was run."""
+        self._main.set_user_attr("meta", dict(meta))
 
     def set_complete(self) -> None:
         """The whole budget is done and confirmed."""
@@ -246,15 +258,15 @@ class Ledger:
         twins = [t.number for t in self.frozen(group) if t.user_attrs.get("candidate_id") == candidate.candidate_id] if proposal else []
         if twins:
             attrs["duplicate_of"] = twins[0]
-        self._study(group).add_trial(
-            create_trial(
-                state=TrialState.FAIL if twins else TrialState.RUNNING,
-                params=dict(proposal.params) if proposal else {},
-                distributions=dict(proposal.distributions) if proposal else {},
-                user_attrs=attrs,
-            )
+        template = create_trial(
+            state=TrialState.FAIL if twins else TrialState.RUNNING,
+            params=dict(proposal.params) if proposal else {},
+            distributions=dict(proposal.distributions) if proposal else {},
+            user_attrs=attrs,
+            system_attrs=dict(proposal.system_attrs) if proposal else {},
         )
-        return self._view(group, self.frozen(group)[-1])
+        made = self.storage.create_new_trial(self._study(group)._study_id, template_trial=template)
+        return self._view(group, self.storage.get_trial(made))
 
     def record(self, trial: TrialView, rung: Rung) -> TrialView:
         """The lane reached its next rung: one write, then the curve for Optuna's own readers."""

@@ -16,6 +16,8 @@ from ..benchmarks import load_benchmark
 from ..cells.spec import Candidate
 from ..engine.train import LaneOutcome, train_lane
 
+NO_WORKER = "none"  # the worker of a pack that lost every worker it had
+
 
 @dataclass(frozen=True)
 class Lane:
@@ -100,4 +102,4 @@ def train_pack(pack: Pack, device: str = "cpu") -> PackResult:
 def failed_pack(pack: Pack, error: str) -> PackResult:
     """The result of a pack whose worker died for good: every lane failed with ``error``."""
     outcome = LaneOutcome(error, (), float("nan"), 0, None, None, 0, "none")
-    return PackResult(pack.pack_id, tuple(LaneResult(lane.key, outcome, 0.0) for lane in pack.lanes), "none", "none")
+    return PackResult(pack.pack_id, tuple(LaneResult(lane.key, outcome, 0.0) for lane in pack.lanes), NO_WORKER, "none")

@@ -20,6 +20,7 @@ from .space import Space, load_space
 
 __all__ = ["Baselines", "Budget", "Confirmation", "Limits", "Recipe", "Rungs", "Search", "diff", "load_recipe", "parse_set"]
 
+ALLOWED_NAME = 'a name of letters, digits, ".", "_", "-" that starts with a letter or digit, at most 64, no ".."'
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # of a study: it becomes a folder's name
 MESSAGES = 5  # problems that are reported at once
 NO_OVERRIDES: Mapping[str, Any] = MappingProxyType({})
@@ -131,6 +132,22 @@ class Limits(_Part):
     lane_seconds: float | None = Field(default=None, gt=0, description="a number of seconds > 0, or null")
 
 
+def is_name(text: str) -> bool:
+    """May a study have this name? It is a folder's name as well."""
+    return NAME.fullmatch(text) is not None and ".." not in text
+
+
+def check_name(text: str) -> str:
+    """``text``, if a study may have this name.
+
+    Raises:
+        InputError: it may not.
+    """
+    if not is_name(text):
+        raise InputError(f'found "{text}", allowed: a study\'s folder, or {ALLOWED_NAME}', "study")
+    return text
+
+
 class Recipe(_Part):
     """One study.
 
@@ -144,7 +161,7 @@ class Recipe(_Part):
         budget, search, rungs, baselines, confirmation, limits: see their classes.
     """
 
-    name: str = Field(description='a name of letters, digits, ".", "_", "-" that starts with a letter or digit, at most 64, no ".."')
+    name: str = Field(description=ALLOWED_NAME)
     description: str = Field(default="", description="text")
     space: InstanceOf[Space] = Field(description="a search space's name, its path, or a mapping with parameters")
     benchmark: str = Field(description="a benchmark's name")
@@ -160,7 +177,7 @@ class Recipe(_Part):
     @field_validator("name")
     @classmethod
     def _safe_name(cls, value: str) -> str:
-        if not NAME.fullmatch(value) or ".." in value:
+        if not is_name(value):
             raise ValueError
         return value
 

@@ -51,11 +51,15 @@ def make_sampler(name: str, seed: int) -> BaseSampler:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a sampler proposed: the candidate, and the point of the space that it is."""
+    """What a sampler proposed: the candidate, the point of the space that it is, and the sampler's own notes on it.
+
+    Without its notes (``system_attrs``) TPE does not take a running trial into account.
+    """
 
     candidate: Candidate
     params: Mapping[str, Any]
     distributions: Mapping[str, BaseDistribution]
+    system_attrs: Mapping[str, Any]
 
 
 class Proposer:
@@ -78,7 +82,8 @@ class Proposer:
         self._study.sampler = make_sampler(self._sampler, seed)
         self._last = self._study.ask()
         candidate = space.suggest(self._last)
-        return Proposal(candidate, self._last.params, self._last.distributions)
+        notes = self._study._storage.get_trial_system_attrs(self._last._trial_id)
+        return Proposal(candidate, self._last.params, self._last.distributions, notes)
 
     def reject(self) -> None:
         """The last proposal was no new candidate: for those after it, it does not count."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +13,14 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from .._registry import InputError
 
 LEDGER = "ledger.log"
+SECRET = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)  # names of query parameters that are not shown
 POINTER = "storage"  # names the database of a study whose ledger is not in its folder; never its password
 
 
@@ -36,35 +40,49 @@ class _KernelLock(JournalFileOpenLock):
 
 
 def shown(url: str) -> str:
-    """``url`` without its password."""
-    return _parsed(url).render_as_string(hide_password=True)
+    """``url`` without its secrets."""
+    address = _parsed(url)
+    hidden = {key: "***" for key in address.query if SECRET.search(key)}
+    return address.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
+def _secrets(address: URL) -> list[str]:
+    values = [address.query[key] for key in address.query if SECRET.search(key)]
+    flat = [text for value in values for text in ([value] if isinstance(value, str) else value)]
+    return [text for text in (address.password, *flat) if text]
 
 
 def _parsed(url: str) -> URL:
     try:
-        return make_url(url)
-    except ArgumentError:
+        address = make_url(url)
+    except (ArgumentError, ValueError):
+        address = None
+    if address is None or "@" in (address.host or ""):  # an "@" in a password must be written %40, else a part of it is the host
         # The text itself may hold a password, so it is not repeated.
-        raise InputError("not a database URL, e.g. sqlite:///study.db or postgresql://user@host/name", "--storage") from None
+        raise InputError("not a database URL, e.g. sqlite:///study.db or postgresql://user@host/name", "--storage")
+    return address
 
 
-def open_storage(folder: Path, url: str | None) -> BaseStorage:
+def open_storage(folder: Path, url: str | None, *, reading: bool = False) -> BaseStorage:
     """The storage of the study in ``folder``: at ``url``, or its journal file.
+
+    Args:
+        reading: nothing is made that is not there, and a journal that is being written to is no fault.
 
     Raises:
         InputError: the database cannot be reached, its driver is not installed, or the journal is damaged.
     """
     if url is not None:
-        return _database(url)
+        return _database(url, reading)
     path = folder / LEDGER
-    _check_journal(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not reading:
+        _check_journal(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
         return JournalStorage(JournalFileBackend(str(path), lock_obj=_KernelLock(path)))
     except (ValueError, KeyError, TypeError, AssertionError) as error:  # what a line that is no record of Optuna's ends in
-        raise InputError(
-            f"damaged: it has a line that is not a record ({error}); restore it from a copy, or move it away", str(path)
-        ) from None
+        message = f"damaged: it has a line that is not a record ({error}); restore it from a copy, or move it away"
+        raise InputError(message, str(path)) from None
 
 
 def _check_journal(path: Path) -> None:
@@ -83,8 +101,11 @@ def _check_journal(path: Path) -> None:
     )
 
 
-def _database(url: str) -> BaseStorage:
+def _database(url: str, reading: bool) -> BaseStorage:
     address = _parsed(url)
+    file = _sqlite_file(address)
+    if reading and file is not None and not file.exists():
+        raise InputError(f"there is no file {file}", "--storage")
     try:
         return RDBStorage(url)
     except (ImportError, NoSuchModuleError):
@@ -92,9 +113,52 @@ def _database(url: str) -> BaseStorage:
         raise InputError(f"no driver for {address.drivername} is installed{extra}", "--storage") from None
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         cause = str(getattr(error, "orig", None) or error.__cause__ or error).strip().splitlines()[0]
-        if address.password:
-            cause = cause.replace(str(address.password), "***")
+        for secret in _secrets(address):
+            cause = cause.replace(secret, "***")
         raise InputError(f"cannot open {shown(url)}: {cause}", "--storage") from None
+
+
+def _sqlite_file(address: URL) -> Path | None:
+    in_memory = address.database in (None, "", ":memory:")
+    return Path(str(address.database)) if address.get_backend_name() == "sqlite" and not in_memory else None
+
+
+@contextlib.contextmanager
+def one_writer_of(url: str | None, name: str) -> Iterator[None]:
+    """Hold study ``name`` of the database at ``url`` against heads in other folders and on other machines.
+
+    SQLite: a lock file beside the database. PostgreSQL: an advisory lock, which the server frees with the connection.
+    Other databases have no such lock here: there, one head at a time is the user's care.
+
+    Raises:
+        InputError: another head holds it.
+    """
+    busy = InputError(f'study "{name}" is being run by another process', shown(url) if url else "")
+    address = _parsed(url) if url is not None else None
+    file = _sqlite_file(address) if address is not None else None
+    if file is not None:
+        lock = FileLock(f"{file}.{name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise busy from None
+        try:
+            yield
+        finally:
+            lock.release()
+    elif address is not None and address.get_backend_name() == "postgresql":
+        number = int.from_bytes(hashlib.sha256(f"mrnn-search {name}".encode()).digest()[:8], "big", signed=True)
+        engine = create_engine(address)
+        try:
+            with engine.connect() as connection:
+                if not connection.scalar(text("SELECT pg_try_advisory_lock(:number)"), {"number": number}):
+                    raise busy
+                connection.commit()  # the lock belongs to the session; an open transaction would hold back vacuuming
+                yield
+        finally:
+            engine.dispose()
+    else:
+        yield
 
 
 @contextlib.contextmanager

@@ -66,6 +66,11 @@ def test_a_broken_file_ends_in_one_message(case: Broken, tmp_path: Path) -> None
         (["leaderboard", "nostudy"], 'unknown study "nostudy"'),
         (["leaderboard", "quickstart", "--where", "bas == 'lstm'"], 'did you mean "base"'),
         (["leaderboard", "quickstart", "--where", "base == "], "cannot read"),
+        (["leaderboard", "quickstart", "--where", "1"], "neither true nor false"),
+        (["leaderboard", "quickstart", "--where", "[1, 2]"], "cannot read"),
+        (["leaderboard", "../quickstart"], "allowed: a study's folder"),
+        (["leaderboard", "quickstart", "--storage", "sqlite:///typo.db"], "no file typo.db"),
+        (["trials", "quickstart", "-o", "/proc/x", "--format", "csv"], "/proc/x"),
         (["leaderboard", "quickstart", "--json", "--format", "csv"], "--json and --format csv"),
         (["trials", "quickstart", "-o", "no/such/folder/x.csv"], "no folder"),
         (["compare", "quickstart", "1", "nocell"], 'unknown confirmed cell "nocell"'),
@@ -137,13 +142,15 @@ def test_check_counts_and_costs() -> None:
     assert call("check", "quickstart", "--set", "budget.trials=7").stdout.count("7 candidates") == 1
 
 
-def test_a_second_run_says_so_and_shows_the_leaderboard(fake_study: ms.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_says_so_and_shows_the_leaderboard(fake_study: ms.Study) -> None:
     """Nothing to do: no worker is started, the table comes at once."""
-    monkeypatch.setattr(ms.Study, "export", lambda self, out: None)  # a pretended study has no weights
+    (fake_study.folder / "report.html").unlink(missing_ok=True)
     done = call("run", "quickstart")
     assert done.exit_code == 0 and "study quickstart is complete; nothing was left to do" in done.stderr
     assert "rank" in done.stdout and fake_study.verdict() in done.stdout
-    assert json.loads(call("run", "quickstart", "--json").stdout)[0]["rank"] == 1
+    assert "not exported" in done.stderr  # a pretended study has no weights; its results show all the same
+    assert (fake_study.folder / "report.html").exists()
+    assert json.loads(call("run", "quickstart", "--set", "name=quickstart", "--json").stdout)[0]["rank"] == 1
 
 
 def test_doctor_finds_this_machine_in_order() -> None:

@@ -17,7 +17,7 @@ from mrnn_search.search.driver import Driver, Progress, expected_epochs
 from mrnn_search.search.executors import Executor
 from mrnn_search.search.interrupt import Interrupted
 from mrnn_search.search.ledger import CONFIRMATION, SEARCH, Ledger, TrialView
-from mrnn_search.search.packs import Pack
+from mrnn_search.search.packs import Pack, PackResult, failed_pack
 from mrnn_search.search.recipe import Recipe, load_recipe
 from mrnn_search.search.storage import open_storage
 
@@ -153,6 +153,39 @@ def test_lost_checkpoints_cost_time_and_nothing_else(unbroken: Ledger, tmp_path:
             path.unlink()
 
     assert essence(run(tmp_path, InProcess(train=fake, before=lose))) == essence(unbroken)
+
+
+def test_damaged_checkpoints_too(unbroken: Ledger, tmp_path: Path) -> None:
+    def damage(pack: Pack) -> None:
+        for path in (tmp_path / "checkpoints").glob("*"):
+            path.write_bytes(path.read_bytes()[:5])
+
+    assert essence(run(tmp_path, InProcess(train=fake, before=damage))) == essence(unbroken)
+
+
+def test_a_lane_that_kills_its_workers_fails_alone(unbroken: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packs of many lanes: the one that holds the deadly lane comes back as lost; its neighbours train on."""
+    deadly = next(t.key for t in unbroken.trials(SEARCH) if t.state == "COMPLETE")
+
+    def train(pack: Pack) -> PackResult:
+        return failed_pack(pack, "worker died 3 times") if deadly in {lane.key for lane in pack.lanes} else fake(pack)
+
+    monkeypatch.setattr("mrnn_search.search.trainer.PACKS_PER_SLOT", 1)
+    trials = run(tmp_path, InProcess(train=train, slots=1)).trials(SEARCH)  # a pack holds all that are alike
+    assert [t.key for t in trials if t.error == "worker died 3 times"] == [deadly]
+
+
+def test_a_lost_checkpoint_is_not_charged_to_the_lanes_time(tmp_path: Path) -> None:
+    recipe = load_recipe("quickstart", {**SETTINGS, "limits": {"lane_seconds": 10}})
+    limits: dict[tuple[int, int], set[float | None]] = {}
+
+    def lose(pack: Pack) -> None:
+        limits.setdefault((pack.start_epoch, pack.stop_epoch), set()).add(pack.timeout_s)
+        for path in (tmp_path / "checkpoints").glob("*"):
+            path.unlink()
+
+    run(tmp_path, InProcess(train=fake, before=lose), recipe)
+    assert limits[0, 1] == {10} and limits[0, 4] == {20}  # four epochs in the place of two
 
 
 def test_ctrl_c_saves_what_is_training_and_the_next_run_goes_on(unbroken: Ledger, tmp_path: Path) -> None:

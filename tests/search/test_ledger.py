@@ -118,3 +118,33 @@ def test_what_is_no_ledger_of_ours_is_refused(tmp_path: Path) -> None:
     optuna.load_study(storage=storage, study_name="s").set_user_attr("schema", 99)
     with pytest.raises(InputError, match="schema is 99, this version reads 1"):
         Ledger(storage, "s")
+
+
+def test_another_tools_study_is_left_alone(url: str | None, tmp_path: Path) -> None:
+    storage = open_storage(tmp_path, url)
+    theirs = optuna.create_study(storage=storage, study_name=name_in(tmp_path), direction="maximize")
+    theirs.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    with pytest.raises(InputError, match="not of mrnn-search"):
+        Ledger.create(storage, name_in(tmp_path), RECIPE, META, "maximize")
+    assert theirs.user_attrs == {}
+
+
+@pytest.mark.parametrize("asked_before", [1, 4, 8])
+def test_a_resumed_head_proposes_what_the_unbroken_one_does(ledger: Ledger, reopened: Callable[[], Ledger], asked_before: int) -> None:
+    """Trials that still run count for TPE: what it needs to know of them must be in the ledger."""
+    for seed in range(24):
+        trial = ledger.record(asked(ledger, SPACE, seed), RUNG)
+        ledger.drop(trial)
+
+    def ask(proposer: Proposer, to: Ledger, seed: int) -> str:
+        proposal = proposer.propose(SPACE, seed)
+        to.add(SEARCH, proposal.candidate, seed, proposal=proposal, cohort=5)
+        return proposal.candidate.candidate_id
+
+    proposer = Proposer("tpe", "maximize", ledger.frozen(SEARCH))
+    for seed in range(100, 100 + asked_before):
+        ask(proposer, ledger, seed)
+    resumed = reopened()
+    copy = Proposer("tpe", "maximize", resumed.frozen(SEARCH))
+    for seed in range(200, 204):
+        assert proposer.propose(SPACE, seed).candidate == copy.propose(SPACE, seed).candidate

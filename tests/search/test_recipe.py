@@ -82,8 +82,8 @@ def test_quickstart(tmp_path, monkeypatch):
     recipe = load_recipe("trials/quickstart.yaml", {"budget": {"trials": 64}})
     assert (recipe.name, recipe.space.name, recipe.benchmark, recipe.seed) == ("quickstart", "optimizer_cells", "digits-rows", 0)
     assert (recipe.budget.trials, recipe.search.sampler, recipe.search.cohort) == (64, "tpe", 12)
-    assert (recipe.rungs.epochs, recipe.baselines.cells, recipe.baselines.trials) == ((3, 9), ("lstm", "gru"), 12)
-    assert (recipe.confirmation.top, recipe.confirmation.seeds, recipe.confirmation.epochs) == (3, 5, 9)
+    assert (recipe.rungs.epochs, recipe.baselines.cells, recipe.baselines.trials) == ((3, 8), ("lstm", "gru"), 8)
+    assert (recipe.confirmation.top, recipe.confirmation.seeds, recipe.confirmation.epochs) == (3, 5, 8)
     assert load_recipe("quickstart").budget.trials == 48
 
 

@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 from mrnn_search._registry import InputError
-from mrnn_search.search.storage import LEDGER, check_home, one_writer, open_storage, remember, shown
+from mrnn_search.search.storage import LEDGER, check_home, one_writer, one_writer_of, open_storage, remember, shown
 
 
 def test_a_half_written_journal_is_refused_with_what_to_do(tmp_path: Path) -> None:
@@ -40,6 +40,9 @@ def test_a_damaged_journal_is_refused(tmp_path: Path, line: bytes) -> None:
         ("not a url", "not a database URL"),
         ("nosuchdb://a/b", "no driver for nosuchdb"),
         ("postgresql://me:hunter2@127.0.0.1:1/none", "cannot open postgresql://me:***@127.0.0.1:1/none"),
+        ("postgresql://127.0.0.1:1/none?user=me&password=hunter2", "cannot open postgresql://127.0.0.1:1/none?password=%2A%2A%2A&user=me"),
+        ("postgresql://me@host:hunter2/db", "not a database URL"),
+        ("postgresql://me:pa@hunter2@127.0.0.1/db", "not a database URL"),
     ],
 )
 def test_a_database_that_cannot_be_opened(tmp_path: Path, url: str, words: str) -> None:
@@ -89,3 +92,29 @@ def test_one_folder_has_one_ledger(tmp_path: Path) -> None:
     check_home(here, None)
     with pytest.raises(InputError, match="leave --storage out"):
         check_home(here, url)
+
+
+def test_a_reader_makes_no_file_and_bears_a_record_that_is_being_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no file"):
+        open_storage(tmp_path, f"sqlite:///{tmp_path}/typo.db", reading=True)
+    assert list(tmp_path.iterdir()) == []
+    optuna.create_study(storage=open_storage(tmp_path, None), study_name="a")
+    with (tmp_path / LEDGER).open("ab") as file:
+        file.write(b'{"op_code": 4, "worker')
+    assert optuna.study.get_all_study_names(open_storage(tmp_path, None, reading=True)) == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_heads_in_two_folders_cannot_share_a_study(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    url = f"sqlite:///{tmp_path}/a.db" if kind == "sqlite" else str(request.getfixturevalue("postgresql"))
+    code = "import sys; from mrnn_search.search.storage import one_writer_of\n"
+    code += f"with one_writer_of({url!r}, sys.argv[1]): print('in')"
+
+    def other(name: str) -> str:
+        done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
+
+    with one_writer_of(url, "s"):
+        assert "is being run by another process" in other("s")
+        assert other("t") == "in\n"
+    assert other("s") == "in\n"
