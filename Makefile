@@ -14,7 +14,7 @@ search: $(VENV)/.for-search
 	$(BIN)/mrnn-search run trials/quickstart.yaml
 
 test: $(VENV)/.for-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile --durations=10
 
 test-all:
 	.ci/run
