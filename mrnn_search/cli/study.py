@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import webbrowser
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,7 @@ LEADERBOARD = {
     "rank": "rank",
     "name": "cell",
     "hidden_size": "hidden",
+    "params": "params",
     "lr": "lr",
     "val_mean": "validation",
     "val_low": "from",
@@ -59,49 +61,31 @@ def load(name: str, storage: str | None) -> Study:
     return load_study(name, storage=storage)
 
 
-def leaderboard(
-    study: StudyArgument,
-    top: TopOption = None,
-    where: WhereOption = None,
-    format: FormatOption = Format.table,
-    as_json: JsonOption = False,
-    output: OutputOption = None,
-    storage: StorageOption = None,
-) -> None:
-    """The ranked table: one row per confirmed cell."""
-    format = chosen(format, as_json)
-    frame = load(study, storage).leaderboard()
-    if frame.empty:
-        say(f"no cell of {study} is confirmed yet; `mrnn-search trials {study}` shows what was screened")
-    write(for_people(select(frame, where, top), format), format, output, LEADERBOARD)
+def _table(name: str, about: str, read: Callable[[Study], pd.DataFrame], columns: dict[str, str] | None) -> Callable[..., None]:
+    """A verb that shows one of the study's tables; ``columns``: what people see of it."""
+
+    def verb(
+        study: StudyArgument,
+        top: TopOption = None,
+        where: WhereOption = None,
+        format: FormatOption = Format.table,
+        as_json: JsonOption = False,
+        output: OutputOption = None,
+        storage: StorageOption = None,
+    ) -> None:
+        format = chosen(format, as_json)
+        frame = read(load(study, storage))
+        if frame.empty and name == "leaderboard":
+            say(f"no cell of {study} is confirmed yet; `mrnn-search trials {study}` shows what was screened")
+        write(for_people(select(frame, where, top), format), format, output, columns)
+
+    verb.__name__, verb.__doc__ = name, about
+    return verb
 
 
-def trials(
-    study: StudyArgument,
-    top: TopOption = None,
-    where: WhereOption = None,
-    format: FormatOption = Format.table,
-    as_json: JsonOption = False,
-    output: OutputOption = None,
-    storage: StorageOption = None,
-) -> None:
-    """Every candidate that was screened."""
-    format = chosen(format, as_json)
-    write(for_people(select(load(study, storage).trials(), where, top), format), format, output, TRIALS)
-
-
-def curves(
-    study: StudyArgument,
-    top: TopOption = None,
-    where: WhereOption = None,
-    format: FormatOption = Format.table,
-    as_json: JsonOption = False,
-    output: OutputOption = None,
-    storage: StorageOption = None,
-) -> None:
-    """Every learning curve, one row per trial, epoch and metric."""
-    format = chosen(format, as_json)
-    write(for_people(select(load(study, storage).curves(), where, top), format), format, output)
+leaderboard = _table("leaderboard", "The ranked table: one row per confirmed cell.", lambda study: study.leaderboard(), LEADERBOARD)
+trials = _table("trials", "Every candidate that was screened.", lambda study: study.trials(), TRIALS)
+curves = _table("curves", "Every learning curve, one row per trial, epoch and metric.", lambda study: study.curves(), None)
 
 
 def compare(

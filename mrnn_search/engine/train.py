@@ -83,7 +83,17 @@ class Epoch:
 
 @dataclass(frozen=True)
 class LaneOutcome:
-    """What `train_lane` returns; see `mrnn_search.search.packs.LaneResult` for the fields."""
+    """What became of a lane.
+
+    Attributes:
+        error: None, or why it failed ("loss is nan at epoch 2, step 61"); the other fields then hold what there was.
+        rows: the epochs that this call trained.
+        value: the best validation metric over all epochs so far, from the first; NaN if none; best_epoch: the epoch that has it.
+        checkpoint: safetensors bytes after the last epoch; None if failed.
+        test_value: the metric on the test split with the best epoch's weights; None unless it was to be read.
+        parameters: how many numbers train (recurrent layer and readout).
+        execution: which path ran and why (`Recurrent.execution`).
+    """
 
     error: str | None
     rows: tuple[Epoch, ...]
@@ -93,6 +103,11 @@ class LaneOutcome:
     test_value: float | None
     parameters: int
     execution: str
+
+    @classmethod
+    def failed(cls, error: str) -> LaneOutcome:
+        """The outcome of a lane that came to nothing."""
+        return cls(error, (), math.nan, 0, None, None, 0, "none")
 
 
 def derive_seed(*parts: object) -> int:
@@ -176,32 +191,13 @@ def train_lane(
         timeout_s: seconds after which the lane fails; None: no limit.
 
     Returns:
-        The outcome; ``error`` is set when the loss or a gradient is not finite, the time or the memory ran out, or torch
-        could not compute the cell.
+        The outcome; ``error`` is set when the loss or a gradient is not finite, or the time ran out.
 
     Raises:
         ValueError: the checkpoint does not stand at ``start_epoch``.
+        RuntimeError, MemoryError: torch could not compute the cell, or memory ran out.
     """
     deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-    try:
-        return _train(task, candidate, seed, checkpoint, start_epoch, stop_epoch, test, deadline, device)
-    except (RuntimeError, MemoryError) as error:  # torch's for out of memory, a failed factorisation, an impossible shape
-        reason = (str(error).strip() or "no reason given").splitlines()[0]
-        return LaneOutcome(f"{type(error).__name__}: {reason}", (), math.nan, 0, None, None, 0, "none")
-
-
-def _train(
-    task: Task,
-    candidate: Candidate,
-    seed: int,
-    checkpoint: bytes | None,
-    start_epoch: int,
-    stop_epoch: int,
-    test: tuple[Tensor, Tensor] | None,
-    deadline: float,
-    device: str,
-) -> LaneOutcome:
-    """See `train_lane`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "init"))
         model = SequenceModel(candidate, task.input_size, task.output_size).to(device)

@@ -287,6 +287,8 @@ def _interval(mean: float, low: float, high: float) -> str:
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Nested values as lines: ``versions.torch``."""
     for key, value in values.items():
+        if isinstance(value, (list, tuple)) and any(isinstance(item, Mapping) for item in value):
+            value = {str(n): item for n, item in enumerate(value, start=1)}
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         else:

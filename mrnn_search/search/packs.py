@@ -84,22 +84,17 @@ def train_pack(pack: Pack, device: str = "cpu") -> PackResult:
     results = []
     for lane in pack.lanes:
         begun = time.monotonic()
-        outcome = train_lane(
-            task,
-            lane.candidate,
-            lane.seed,
-            lane.checkpoint,
-            pack.start_epoch,
-            pack.stop_epoch,
-            test=test,
-            timeout_s=pack.timeout_s,
-            device=device,
-        )
+        try:
+            stretch = lane.checkpoint, pack.start_epoch, pack.stop_epoch
+            outcome = train_lane(task, lane.candidate, lane.seed, *stretch, test=test, timeout_s=pack.timeout_s, device=device)
+        except (RuntimeError, MemoryError) as error:  # torch's for out of memory, a failed factorisation, an impossible shape
+            reason = (str(error).strip() or "no reason given").splitlines()[0]
+            outcome = LaneOutcome.failed(f"{type(error).__name__}: {reason}")
         results.append(LaneResult(lane.key, outcome, time.monotonic() - begun))
     return PackResult(pack.pack_id, tuple(results), f"{platform.node()}:{os.getpid()}", device)
 
 
 def failed_pack(pack: Pack, error: str) -> PackResult:
     """The result of a pack whose worker died for good: every lane failed with ``error``."""
-    outcome = LaneOutcome(error, (), float("nan"), 0, None, None, 0, "none")
-    return PackResult(pack.pack_id, tuple(LaneResult(lane.key, outcome, 0.0) for lane in pack.lanes), NO_WORKER, "none")
+    lanes = tuple(LaneResult(lane.key, LaneOutcome.failed(error), 0.0) for lane in pack.lanes)
+    return PackResult(pack.pack_id, lanes, NO_WORKER, "none")
