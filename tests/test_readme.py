@@ -63,3 +63,16 @@ def test_every_verb_option_and_name_in_it_exists() -> None:
     verbs = {command.callback.__name__ for command in app.registered_commands if command.callback}
     assert set(re.findall(r"^(?:\$ )?mrnn-search ([a-z]+) ", README, flags=re.M)) <= verbs
     assert set(re.findall(r'ms\.preset\("(\w+)"', README)) <= set(presets())
+
+
+def test_the_shown_table_has_the_columns_of_this_version(fake_study: ms.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from mrnn_search.cli.app import app
+
+    monkeypatch.setenv("MRNN_SEARCH_RUNS", str(fake_study.folder.parent))
+    printed = CliRunner().invoke(app, ["leaderboard", "quickstart"]).stdout.splitlines()[0]
+    (shown,) = [line for line in README.splitlines() if line.startswith("rank ")]
+    assert shown.split() == printed.split()
+    found = re.search(r"The best found cell, (.*), (beats|is worse than|cannot be told apart from) the tuned lstm", README)
+    assert found and found[1] in README.split("rank ")[1]
