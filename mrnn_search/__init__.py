@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from .cells.presets import presets as presets
     from .cells.spec import Candidate as Candidate
     from .cells.spec import CellSpec as CellSpec
+    from .engine.gradients import gradient_norms as gradient_norms
     from .engine.recurrent import Recurrent as Recurrent
     from .engine.recurrent import parameter_groups as parameter_groups
     from .results.study import Study as Study
@@ -30,6 +31,7 @@ _HOMES = {
     "InputError": "_registry",
     "Recurrent": "engine.recurrent",
     "Study": "results.study",
+    "gradient_norms": "engine.gradients",
     "load_study": "results.study",
     "parameter_groups": "engine.recurrent",
     "preset": "cells.presets",
@@ -43,6 +45,7 @@ __all__ = [
     "Recurrent",
     "Study",
     "__version__",
+    "gradient_norms",
     "load_study",
     "parameter_groups",
     "preset",

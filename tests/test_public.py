@@ -17,6 +17,7 @@ NAMES = {
     "Recurrent",
     "Study",
     "__version__",
+    "gradient_norms",
     "load_study",
     "parameter_groups",
     "preset",

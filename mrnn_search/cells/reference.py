@@ -5,7 +5,7 @@ Shapes: T time, B batch, I input, H hidden, G gate blocks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,26 @@ from torch.nn import functional as F
 from .bases.base import Weights, bases
 from .rules.base import Coefficients, rules
 from .spec import CellSpec
+
+
+def reference_steps(
+    spec: CellSpec,
+    c: Coefficients,
+    w: Weights,
+    x: Tensor,
+    state: tuple[Tensor, ...],
+    moments: Sequence[Tensor],
+    t: int = 0,
+) -> Iterator[tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
+    """The state and the moments after each step: the very tensors that the next step reads. Arguments as `run_reference`."""
+    base, rule = bases[spec.base], rules[spec.rule]
+    held = tuple(moments)
+    for x_t in x.unbind(0):
+        t += 1
+        u = F.linear(x_t, w["weight_ih"], w.get("bias_ih"))  # (B, G*H)
+        held = tuple(m.decay(c, t) * old + m.gain(c, t) * u**m.power for m, old in zip(rule.moments, held, strict=True))
+        state = base.step(w, rule.read(c, u, held), state, spec.options)
+        yield state, held
 
 
 def run_reference(
@@ -38,13 +58,5 @@ def run_reference(
     Returns:
         outputs h_1 … h_T (T, B, H), the last state, the last moments.
     """
-    base, rule = bases[spec.base], rules[spec.rule]
-    held = tuple(moments)
-    outputs = []
-    for x_t in x.unbind(0):
-        t += 1
-        u = F.linear(x_t, w["weight_ih"], w.get("bias_ih"))  # (B, G*H)
-        held = tuple(m.decay(c, t) * old + m.gain(c, t) * u**m.power for m, old in zip(rule.moments, held, strict=True))
-        state = base.step(w, rule.read(c, u, held), state, spec.options)
-        outputs.append(state[0])
-    return torch.stack(outputs), state, held
+    steps = list(reference_steps(spec, c, w, x, state, moments, t))
+    return torch.stack([h for (h, *_), _ in steps]), *steps[-1]

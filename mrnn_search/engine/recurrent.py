@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from .._registry import SpecError, UnknownNameError
 from ..cells.bases.base import bases
 from ..cells.rules.base import rules
 from ..cells.spec import INITS, CellSpec
-from .paths import PATHS
+from .paths import PATHS, LayerResult
 from .planner import Plan, plan
 
 
@@ -210,6 +210,10 @@ class Recurrent(nn.Module):
             SpecError: a shape that does not fit.
             TypeError: a PackedSequence, which this version does not take.
         """
+        return self._unroll(x, hx, PATHS[self.plan_for(hx).kernel])
+
+    def _unroll(self, x: Tensor, hx: Any, run: Callable[..., LayerResult]) -> tuple[Tensor, Any]:
+        """`forward` with a given path: ``run`` is called once a layer and direction, in the order of `_suffixes`."""
         if isinstance(x, PackedSequence):
             raise TypeError("Recurrent does not take a PackedSequence; pad the batch and mask the outputs")
         batched = x.dim() == 3
@@ -221,7 +225,6 @@ class Recurrent(nn.Module):
             x = x.transpose(0, 1)
         if x.shape[0] == 0:
             raise SpecError("input has no time steps, allowed: T >= 1")
-        run = PATHS[self.plan_for(hx).kernel]
         states, moments, t = self._initial(x, hx, batched)
         last_states: list[tuple[Tensor, ...]] = []
         last_moments: list[tuple[Tensor, ...]] = []
