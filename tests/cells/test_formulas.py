@@ -32,15 +32,6 @@ COEFFICIENTS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """The tensors here are tiny: on a busy machine a second thread only waits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def drives(rule, c, us):
     """d_1 … d_T of the drives u_1 … u_T."""
     v, s, k, out = 0.0, 0.0, 0, []
