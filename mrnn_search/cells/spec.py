@@ -110,13 +110,14 @@ class CellSpec:
         return rule + self.base + (f"[{', '.join(chosen)}]" if chosen else "")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data; `from_dict` reads it back to an equal spec."""
+        """Plain JSON data; `from_dict` reads it back to an equal spec. Options that came later are left out at their default."""
+        base = bases[self.base]
         return {
             "base": self.base,
             "rule": self.rule,
             "coefficients": dict(self._coefficients),
             "learned": list(self.learned),
-            "options": dict(self._options),
+            "options": {k: v for k, v in self._options if k not in base.later_options or v != base.options[k][0]},
         }
 
     @classmethod

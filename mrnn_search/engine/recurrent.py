@@ -19,6 +19,18 @@ from ..cells.spec import INITS, CellSpec
 from .paths import PATHS, LayerResult
 from .planner import Plan, plan
 
+ORTHOGONAL_MAPS = {"exponential": "matrix_exp", "cayley": "cayley", "householder": "householder"}  # ours -> torch's
+
+
+def _lower(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Before torch's Householder map: the diagonal is -1, so that the map of 0 is the identity.
+
+    Torch keeps that diagonal inside the parameter and cuts it to whole numbers: the least weight decay would make it 0, and
+    with it the columns of the matrix.
+    """
+    del module
+    return (args[0].tril(-1) - torch.eye(args[0].shape[-1], dtype=args[0].dtype, device=args[0].device),)
+
 
 class State(tuple[Tensor, ...]):
     """The state of a layer whose rule has moments: unpacks like torch.nn's (``h, c = state``), and carries the rule's.
@@ -103,9 +115,12 @@ class Recurrent(nn.Module):
                 raw = self._rule.coefficients[name].to_raw(spec.coefficients[name])
                 self.register_parameter(f"rule_{name}{suffix}", nn.Parameter(torch.tensor(raw)))
             if self._base.orthogonal:
-                # The base matrix (a buffer) times the exponential of a skew matrix (what trains).
+                # The base matrix (a buffer) times the map of a matrix (what trains), of which the strict lower triangle counts.
                 nn.init.eye_(self.get_parameter("weight_hh" + suffix))
-                orthogonal(self, "weight_hh" + suffix, orthogonal_map="matrix_exp", use_trivialization=True)
+                chosen = spec.options.get("map", "exponential")
+                orthogonal(self, "weight_hh" + suffix, orthogonal_map=ORTHOGONAL_MAPS[chosen], use_trivialization=True)
+                if chosen == "householder":
+                    self._chain(suffix)[0].register_forward_pre_hook(_lower)
         self.reset_parameters()
 
     def _suffixes(self) -> Iterator[tuple[str, int]]:
@@ -124,14 +139,17 @@ class Recurrent(nn.Module):
                 raw = self._rule.coefficients[name].to_raw(self.spec.coefficients[name])
                 self.get_parameter(f"rule_{name}{suffix}").fill_(raw)
             if self._base.orthogonal:
-                centre, skew = self._base.initial_map(self.hidden_size, self.init)
-                self._put_orthogonal(suffix, centre, skew)
+                self._put_orthogonal(suffix, *self._base.initial_map(self.hidden_size, self.init, self.spec.options))
+
+    def _chain(self, suffix: str) -> Any:
+        """Torch's parametrization of ``weight_hh``: ``original`` trains, ``[0].base`` is the centre."""
+        return self.parametrizations["weight_hh" + suffix]  # type: ignore[index]
 
     def _put_orthogonal(self, suffix: str, centre: Tensor, skew: Tensor) -> None:
-        """``weight_hh = centre @ expm(skew)``."""
-        chain: Any = self.parametrizations["weight_hh" + suffix]  # type: ignore[index]
+        """``weight_hh = centre @ map(skew)``."""
+        chain = self._chain(suffix)
         chain[0].base.copy_(centre)
-        chain.original.copy_(skew.tril(-1))  # torch's map reads the lower triangle
+        chain.original.copy_(skew.tril(-1))  # torch's maps read the lower triangle
 
     def _weights(self, suffix: str) -> dict[str, Tensor]:
         names = self._base.shapes(self.input_size, self.hidden_size, self.bias)
@@ -140,7 +158,7 @@ class Recurrent(nn.Module):
     def _coefficients(self, suffix: str) -> dict[str, Any]:
         c: dict[str, Any] = dict(self.spec.coefficients)
         for name in self.spec.learned:
-            c[name] = self._rule.coefficients[name].from_raw(self.get_parameter(f"rule_{name}{suffix}"))
+            c[name] = self._rule.coefficients[name].from_raw(getattr(self, f"rule_{name}{suffix}"))
         return c
 
     def coefficients(self, layer: int = 0, reverse: bool = False) -> dict[str, float]:
@@ -185,7 +203,9 @@ class Recurrent(nn.Module):
 
     @torch.no_grad()
     def set_recurrent_matrix_(self, q: Tensor, layer: int = 0) -> None:
-        """Make ``q`` (H, H) the matrix of ``h_{t-1} @ Q``; the exponential map is centred there.
+        """Make ``q`` (H, H) the matrix of ``h_{t-1} @ Q``; the map is centred there, so every map takes every orthogonal matrix.
+
+        Training keeps the determinant: no map leads from rotations to reflections.
 
         Raises:
             SpecError: the base has no orthogonal matrix, or ``q`` is not orthogonal.
@@ -294,7 +314,7 @@ class Recurrent(nn.Module):
 
 
 def parameter_groups(module: nn.Module, lr: float, lr_orthogonal: float) -> list[dict[str, Any]]:
-    """Optimizer groups: the skew matrices of orthogonal bases learn with ``lr_orthogonal``, all else with ``lr``."""
+    """Optimizer groups: what orthogonal bases map to their matrices learns with ``lr_orthogonal``, all else with ``lr``."""
     skew = {
         id(layer.get_parameter(f"parametrizations.weight_hh{suffix}.original"))
         for layer in module.modules()

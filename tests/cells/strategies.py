@@ -4,7 +4,12 @@ from hypothesis import strategies as st
 
 from mrnn_search.cells import CellSpec
 
-BASES = ("rnn", "lstm", "gru", "orthogonal")
+BASES = ("rnn", "lstm", "gru", "orthogonal", "mgu", "indrnn", "linear")
+OPTIONS = {
+    "rnn": {"activation": ("tanh", "relu")},
+    "indrnn": {"activation": ("relu", "tanh")},
+    "orthogonal": {"map": ("exponential", "cayley", "householder"), "skew_init": ("cayley", "henaff", "random")},
+}
 RULES = ("plain", "heavy_ball", "rmsprop", "adam", "nesterov")
 COEFFICIENTS = {
     "mu": st.floats(0.05, 0.95),
@@ -27,5 +32,5 @@ def specs(draw, bases=BASES, rules=RULES):
     base, rule = draw(st.sampled_from(bases)), draw(st.sampled_from(rules))
     coefficients = {name: draw(COEFFICIENTS[name]) for name in USES[rule]}
     learned = draw(st.sets(st.sampled_from([n for n in USES[rule] if n != "restart"]))) if USES[rule] else ()
-    options = {"activation": draw(st.sampled_from(["tanh", "relu"]))} if base == "rnn" else {}
+    options = {name: draw(st.sampled_from(allowed)) for name, allowed in OPTIONS.get(base, {}).items()}
     return CellSpec(base, rule, coefficients, learned, options)

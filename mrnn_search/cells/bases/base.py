@@ -25,7 +25,9 @@ class Base(ABC):
         gates: G, blocks of H rows in the weights.
         states: how many state tensors (B, H): 1 (h) or 2 (h, c).
         options: name -> allowed values, the default first.
-        biases: has ``bias_ih`` and ``bias_hh``.
+        later_options: those that the base got after its first version: a spec's JSON, and so its identity, leaves them out at
+            their default, which therefore must never change. Cells from before keep their identity.
+        biases: `shapes` has ``bias_ih`` and ``bias_hh``.
         orthogonal: ``weight_hh`` is constrained to orthogonal matrices.
         equations: the formulas, one line each.
         source: where it comes from.
@@ -34,6 +36,7 @@ class Base(ABC):
     gates: ClassVar[int] = 1
     states: ClassVar[int] = 1
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    later_options: ClassVar[frozenset[str]] = frozenset()
     biases: ClassVar[bool] = True
     orthogonal: ClassVar[bool] = False
     equations: ClassVar[tuple[str, ...]]
@@ -77,8 +80,8 @@ class Base(ABC):
             torch.nn.init.zeros_(w[name])
 
     @classmethod
-    def initial_map(cls, hidden_size: int, how: str) -> tuple[Tensor, Tensor]:
-        """Orthogonal bases: centre and skew matrix (H, H) of ``weight_hh = centre @ expm(skew)``."""
+    def initial_map(cls, hidden_size: int, how: str, options: Mapping[str, str]) -> tuple[Tensor, Tensor]:
+        """Orthogonal bases: centre and matrix (H, H) of ``weight_hh = centre @ map(matrix)``; map(0) is the identity."""
         raise TypeError(f"{cls.__name__} has no orthogonal matrix")
 
     @classmethod

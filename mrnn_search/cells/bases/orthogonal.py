@@ -1,7 +1,7 @@
-"""Orthogonal recurrence with modReLU (expRNN): ``weight_hh`` is the exponential of a skew matrix."""
+"""Orthogonal recurrence with modReLU (expRNN): ``weight_hh`` is the map of a skew matrix onto the rotations."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -18,23 +18,57 @@ def modrelu(z: Tensor, b: Tensor) -> Tensor:
 def cayley_skew(size: int) -> Tensor:
     """Skew matrix (size, size) of 2×2 rotations, the "cayley" init of expRNN's code: ``s = -sqrt((1-cos θ)/(1+cos θ))``, θ ~ U(0, π/2)."""
     theta = torch.rand(size // 2) * (math.pi / 2)
+    return _blocks(size, -torch.sqrt((1 - torch.cos(theta)) / (1 + torch.cos(theta))))
+
+
+def henaff_skew(size: int) -> Tensor:
+    """Skew matrix (size, size) of 2×2 rotations, the "henaff" init of expRNN's code: ``s ~ U(-π, π)``."""
+    return _blocks(size, (2 * torch.rand(size // 2) - 1) * math.pi)
+
+
+def random_skew(size: int) -> Tensor:
+    """Skew matrix (size, size) of independent normal entries of variance 1/size: every unit turns with every other, by -2 to 2 rad."""
+    entries = torch.randn(size, size) / math.sqrt(size)
+    return entries.triu(1) - entries.triu(1).T
+
+
+def _blocks(size: int, s: Tensor) -> Tensor:
+    """``[[0, s_i], [-s_i, 0]]`` along the diagonal."""
     diagonal = torch.zeros(size - 1)
-    diagonal[::2][: size // 2] = -torch.sqrt((1 - torch.cos(theta)) / (1 + torch.cos(theta)))
+    diagonal[::2][: size // 2] = s
     upper = torch.diag(diagonal, 1) if size > 1 else torch.zeros(size, size)
     return upper - upper.T
+
+
+SKEW_INITS: Mapping[str, Callable[[int], Tensor]] = {"cayley": cayley_skew, "henaff": henaff_skew, "random": random_skew}
 
 
 @bases.register("orthogonal")
 class Orthogonal(Base):
     """``h_t = modReLU(d_t + h_{t-1} Q)``, Q orthogonal with determinant 1, no bias on the drive.
 
-    ``weight_hh`` is ``Qᵀ``, as in torch's convention ``h @ weight_hh.T``.
+    ``weight_hh`` is ``Qᵀ``, as in torch's convention ``h @ weight_hh.T``, and is ``centre @ map(A)``: the centre stays, A trains.
+
+    Options:
+        map: "exponential" ``expm(A - Aᵀ)``; "cayley" ``(I + S/2)(I - S/2)⁻¹`` with ``S = A - Aᵀ``; "householder", a product of the
+            reflections that the columns of A span. All are torch.nn.utils.parametrizations.orthogonal's.
+        skew_init: the skew matrix that ``init="paper"`` starts from, see `SKEW_INITS`. ``init="torch"`` does not read it, so a
+            space that searches both gives it ``when: {init: paper}``.
     """
 
+    options = {"map": ("exponential", "cayley", "householder"), "skew_init": ("cayley", "henaff", "random")}
+    later_options = frozenset({"map", "skew_init"})
     biases = False
     orthogonal = True
-    equations = ("h_t = modReLU(d_t + h_{t-1} Q), Q = expm(A - A^T)", "modReLU(z) = sign(z) relu(|z| + b)")
-    source = "Lezcano-Casado and Martinez-Rubio, Cheap orthogonal constraints, ICML 2019, arXiv 1901.08428 (static exponential map)"
+    equations = (
+        "h_t = modReLU(d_t + h_{t-1} Q)",
+        "Q orthogonal: expm(A - A^T), the Cayley transform of A - A^T, or a product of Householder reflections",
+        "modReLU(z) = sign(z) relu(|z| + b)",
+    )
+    source = (
+        "Lezcano-Casado and Martinez-Rubio, Cheap orthogonal constraints, ICML 2019, arXiv 1901.08428 (static exponential map);"
+        " Cayley: Helfrich et al. 2018, arXiv 1707.09520; Householder: Mhammedi et al. 2017, arXiv 1612.00188"
+    )
 
     @classmethod
     def step(cls, w: Weights, d: Tensor, state: tuple[Tensor, ...], options: Mapping[str, str]) -> tuple[Tensor, ...]:
@@ -55,11 +89,18 @@ class Orthogonal(Base):
         torch.nn.init.uniform_(w["modrelu_bias"], -0.01, 0.01)
 
     @classmethod
-    def initial_map(cls, hidden_size: int, how: str) -> tuple[Tensor, Tensor]:
-        """ "paper": the identity and the Cayley skew init, as expRNN; "torch": a uniformly random rotation as the centre."""
+    def initial_map(cls, hidden_size: int, how: str, options: Mapping[str, str]) -> tuple[Tensor, Tensor]:
+        """ "paper": the identity and the skew init, as expRNN; "torch": a uniformly random rotation as the centre.
+
+        Householder reflections take no skew matrix: they start from 0, around the exponential of it.
+        """
         if how == "paper":
-            return torch.eye(hidden_size), cayley_skew(hidden_size).T
+            skew = SKEW_INITS[options["skew_init"]](hidden_size).T  # of weight_hh, not of Q
+            if options["map"] == "householder":
+                return torch.matrix_exp(skew), torch.zeros(hidden_size, hidden_size)
+            # expRNN's Q = (I + S)^-1 (I - S); torch's map halves S and has the other sign, so that Q^T is its map of 2 S
+            return torch.eye(hidden_size), -2 * skew if options["map"] == "cayley" else skew
         rotation = torch.nn.init.orthogonal_(torch.empty(hidden_size, hidden_size))
-        if torch.linalg.det(rotation) < 0:  # the exponential map reaches rotations only
+        if torch.linalg.det(rotation) < 0:  # the maps reach rotations only
             rotation[0].neg_()
         return rotation, torch.zeros(hidden_size, hidden_size)
