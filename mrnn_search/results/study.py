@@ -15,6 +15,7 @@ from .._registry import InputError, UnknownNameError
 from ..cells.spec import CellSpec
 from ..engine.train import best_layer
 from ..search.checkpoints import Checkpoints
+from ..search.finalists import FINALIST
 from ..search.ledger import Ledger, TrialView
 from ..search.recipe import check_name
 from ..search.storage import LEDGER, POINTER, check_home, open_storage
@@ -131,7 +132,7 @@ class Study:
     def _label(self, key: str) -> str:
         run = self._run_of(key)
         text = f"{run.candidate.spec.name} (hidden {run.candidate.hidden_size}, lr {run.candidate.lr:.3g})"
-        return f"the tuned {text}" if run.role != "finalist" else text
+        return f"the tuned {text}" if run.role != FINALIST else text
 
     def _run_of(self, key: str) -> TrialView:
         return confirmed(self._ledger)[key][0]
