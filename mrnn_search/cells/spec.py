@@ -17,10 +17,13 @@ from typing import Any
 
 from .._registry import SpecError, UnknownNameError
 from .bases.base import bases
-from .rules.base import rules
+from .rules.base import Rule, find_rule, rule_name
 
 OPTIMIZERS = ("rmsprop", "adam", "sgd")
 INITS = ("paper", "torch")
+SCOPES = ("drive", "preactivation", "hidden")
+KINDS = ("scalar", "unit", "input")
+BIASES = ("inside", "outside")
 
 
 def canonical_json(value: object) -> str:
@@ -39,44 +42,71 @@ class CellSpec:
 
     Args:
         base: name of a base (`mrnn_search.cells.bases`), e.g. "lstm".
-        rule: name of a rule (`mrnn_search.cells.rules`), e.g. "heavy_ball".
+        rule: name of a rule (`mrnn_search.cells.rules`), e.g. "heavy_ball", or a formula, e.g.
+            "m(0.9) / sqrt(n(0.99) + 1e-8)" (`mrnn_search.cells.formula`).
         coefficients: the rule's coefficients; those left out take the rule's default.
-        learned: names of coefficients that are trained; each starts at its value in ``coefficients``.
+        learned: names of coefficients that are trained; each starts at its value in ``coefficients``. A mapping says how:
+            "scalar" (one number a layer), "unit" (one for each channel) or "input" (one for each step and sequence,
+            ``map(raw + w · x_t)``, with w starting at 0).
         options: the base's options, e.g. ``{"activation": "relu"}`` for "rnn"; those left out take the base's default.
+        scope: what the rule acts on: "drive" (u_t, the default), "preactivation" (u_t + r_t; the only one of rules that read
+            r, and their default) or "hidden" (the plain cell's step: ``h_t = h_{t-1} + rule(f(x_t, h_{t-1}) - h_{t-1})``).
+        gates: names of the gates whose drive or pre-activation the rule acts on, e.g. "g" of an lstm; None: all.
+        drive_bias: is the drive's bias "inside" the rule (as released) or added "outside", after it?
 
     Raises:
         UnknownNameError: a name that does not exist.
-        SpecError: a value outside its range.
+        SpecError: a value outside its range, or parts that do not go together.
     """
 
     base: str
     rule: str
     _coefficients: tuple[tuple[str, float], ...]
-    learned: tuple[str, ...]
+    _learned: tuple[tuple[str, str], ...]
     _options: tuple[tuple[str, str], ...]
+    scope: str
+    gates: tuple[str, ...] | None
+    drive_bias: str
 
     def __init__(
         self,
         base: str,
         rule: str = "plain",
         coefficients: Mapping[str, float] | None = None,
-        learned: Iterable[str] = (),
+        learned: Iterable[str] | Mapping[str, str] = (),
         options: Mapping[str, str] | None = None,
+        scope: str | None = None,
+        gates: Iterable[str] | None = None,
+        drive_bias: str = "inside",
     ) -> None:
-        rule_type, base_type = rules[rule], bases[base]
+        rule_type, base_type = find_rule(rule), bases[base]
         full = rule_type.complete(dict(coefficients or {}))
-        names = tuple(sorted({learned} if isinstance(learned, str) else set(learned)))
-        for name in names:
+        kinds = _kinds(learned)
+        for name, kind in kinds.items():
             if name not in rule_type.coefficients:
                 raise UnknownNameError(f'learned coefficient of rule "{rule}"', name, rule_type.coefficients)
+            if kind not in KINDS:
+                raise UnknownNameError(f"kind of learned {name}", kind, KINDS)
             rule_type.coefficients[name].check_learnable(name, full[name])
-        chosen = base_type.complete(dict(options or {}))
+        coupled = rule_type.program.coupled
+        scope = scope or ("preactivation" if coupled else "drive")
+        if scope not in SCOPES:
+            raise UnknownNameError("scope", scope, SCOPES)
+        if coupled and scope != "preactivation":
+            raise SpecError(f'rule "{rule}" reads the recurrent term; its scope is "{scope}", allowed: "preactivation"')
+        if drive_bias not in BIASES:
+            raise UnknownNameError("drive_bias", drive_bias, BIASES)
+        if scope == "hidden" and (gates is not None or drive_bias != "inside"):
+            raise SpecError('scope "hidden" is the whole step of the cell, allowed: gates = None and drive_bias = "inside"')
         put = object.__setattr__  # frozen from here on; dataclass needs one place that fills it
         put(self, "base", base)
-        put(self, "rule", rule)
+        put(self, "rule", rule_name(rule))
         put(self, "_coefficients", tuple(sorted(full.items())))
-        put(self, "learned", names)
-        put(self, "_options", tuple(sorted(chosen.items())))
+        put(self, "_learned", tuple(sorted(kinds.items())))
+        put(self, "_options", tuple(sorted(base_type.complete(dict(options or {})).items())))
+        put(self, "scope", scope)
+        put(self, "gates", _gates(gates, base, base_type.gate_names))
+        put(self, "drive_bias", drive_bias)
 
     @property
     def coefficients(self) -> Mapping[str, float]:
@@ -84,41 +114,92 @@ class CellSpec:
         return MappingProxyType(dict(self._coefficients))
 
     @property
+    def learned(self) -> tuple[str, ...]:
+        """Names of the coefficients that are trained, sorted."""
+        return tuple(name for name, _ in self._learned)
+
+    @property
+    def learned_kinds(self) -> Mapping[str, str]:
+        """Learned coefficient -> "scalar", "unit" or "input"."""
+        return MappingProxyType(dict(self._learned))
+
+    @property
     def options(self) -> Mapping[str, str]:
         """Every option of the base, read-only."""
         return MappingProxyType(dict(self._options))
 
+    @property
+    def rule_type(self) -> type[Rule]:
+        """The rule itself."""
+        return find_rule(self.rule)
+
     def canonical(self) -> CellSpec:
-        """The normal form: specs that compute the same function for the same parameters have the same one."""
+        """A plainer spec of the same cell, where one is known; it has the same `cell_id`."""
         from .algebra import canonical  # algebra builds specs
 
         return canonical(self)
 
     @property
     def cell_id(self) -> str:
-        """SHA-256 (64 hex digits) of the canonical form: equal exactly for cells known to be the same function."""
-        return identity(self.canonical().to_dict())
+        """SHA-256 (64 hex digits) of the normal form: equal for specs that compute the same function of the same parameters."""
+        from .algebra import cell_id
+
+        return cell_id(self)
+
+    def controls(self) -> dict[str, CellSpec]:
+        """What this cell must be compared with before its rule gets the credit; see `mrnn_search.cells.controls`."""
+        from .controls import controls
+
+        return controls(self)
+
+    def describe(self, input_size: int = 1, hidden_size: int = 1) -> Any:
+        """Name, equations and sizes; see `mrnn_search.cells.describe`."""
+        from .describe import describe
+
+        return describe(self)
 
     @property
     def name(self) -> str:
-        """One line for tables, e.g. ``heavy_ball(epsilon=0.6, mu=0.6)-lstm``; learned coefficients carry a ``*``."""
-        known = rules[self.rule].coefficients
-        told = [(k, v) for k, v in self._coefficients if not (known[k].guard and v == known[k].default)]
-        parts = [f"{k}{'*' if k in self.learned else ''}={v:.3g}" for k, v in told]
+        """One line for tables: ``heavy_ball(epsilon=0.6, mu*=0.6)@g-lstm``.
+
+        A learned coefficient carries ``*`` (a scalar), ``*unit`` or ``*input``; after ``@`` is what the rule acts on, if
+        not the whole drive; ``+b``: the drive's bias is outside; in brackets the base's options.
+        """
+        if self.rule == "plain":
+            rule = ""
+        else:
+            known = self.rule_type.coefficients
+            told = [(k, v) for k, v in self._coefficients if not (known[k].guard and v == known[k].default)]
+            marks = {k: "*" if kind == "scalar" else f"*{kind}" for k, kind in self._learned}
+            parts = [f"{k}{marks.get(k, '')}={v:.3g}" for k, v in told]
+            text = self.rule if self.rule_type.__name__ != "Symbolic" else f"[{self.rule}]"
+            rule = text + (f"({', '.join(parts)})" if parts else "")
+        natural = "preactivation" if self.rule_type.program.coupled else "drive"
+        where = [self.scope] if self.scope != natural else []
+        where += ["".join(self.gates) if all(len(g) == 1 for g in self.gates) else "+".join(self.gates)] if self.gates else []
+        rule += f"@{':'.join(where)}" if where else ""
+        rule += "+b" if self.drive_bias == "outside" else ""
         chosen = [v for k, v in self._options if v != bases[self.base].options[k][0]]
-        rule = f"{self.rule}({', '.join(parts)})-" if self.rule != "plain" else ""
-        return rule + self.base + (f"[{', '.join(chosen)}]" if chosen else "")
+        return (f"{rule}-" if rule else "") + self.base + (f"[{', '.join(chosen)}]" if chosen else "")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data; `from_dict` reads it back to an equal spec. Options that came later are left out at their default."""
+        """Plain JSON data; `from_dict` reads it back to an equal spec. What came later is left out at its default."""
         base = bases[self.base]
-        return {
+        plain = all(kind == "scalar" for _, kind in self._learned)
+        data: dict[str, Any] = {
             "base": self.base,
             "rule": self.rule,
             "coefficients": dict(self._coefficients),
-            "learned": list(self.learned),
+            "learned": list(self.learned) if plain else dict(self._learned),
             "options": {k: v for k, v in self._options if k not in base.later_options or v != base.options[k][0]},
         }
+        if self.scope != ("preactivation" if self.rule_type.program.coupled else "drive"):
+            data["scope"] = self.scope
+        if self.gates is not None:
+            data["gates"] = list(self.gates)
+        if self.drive_bias != "inside":
+            data["drive_bias"] = self.drive_bias
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CellSpec:
@@ -128,7 +209,7 @@ class CellSpec:
             UnknownNameError: a key that a spec does not have.
             SpecError: a bad value.
         """
-        fields = ("base", "rule", "coefficients", "learned", "options")
+        fields = ("base", "rule", "coefficients", "learned", "options", "scope", "gates", "drive_bias")
         for key in data:
             if key not in fields:
                 raise UnknownNameError("field of a cell spec", key, fields)
@@ -145,6 +226,26 @@ class CellSpec:
 
     def __str__(self) -> str:
         return self.name
+
+
+def _kinds(learned: Iterable[str] | Mapping[str, str]) -> dict[str, str]:
+    if isinstance(learned, Mapping):
+        return dict(learned)
+    return dict.fromkeys([learned] if isinstance(learned, str) else learned, "scalar")
+
+
+def _gates(given: Iterable[str] | None, base: str, known: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The chosen gates in the base's order; None for all of them."""
+    if given is None:
+        return None
+    names = list(given)  # "ig" is i and g: gates have one letter
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(f"gate of {base}", name, known)
+    if not names:
+        raise SpecError(f"gates is empty, allowed: None, or some of {', '.join(known)}")
+    chosen = tuple(gate for gate in known if gate in names)
+    return None if chosen == known else chosen
 
 
 @dataclass(frozen=True)
@@ -196,7 +297,7 @@ class Candidate:
     @property
     def candidate_id(self) -> str:
         """SHA-256 of the canonical cell with every size and hyper-parameter: the key that stops a second training."""
-        return identity({**self.to_dict(), "spec": self.spec.canonical().to_dict()})
+        return identity({**self.to_dict(), "spec": self.spec.cell_id})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data; `from_dict` reads it back to an equal candidate."""

@@ -6,7 +6,7 @@ Shapes: B batch, I input, H hidden, G gate blocks. Parameter names are torch.nn.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import torch
@@ -16,23 +16,26 @@ from torch.nn import functional as F
 from ..._registry import Registry, UnknownNameError
 
 Weights = Mapping[str, Tensor]
+Join = Callable[..., Tensor]
 
 
 class Base(ABC):
     """One base; all methods are class methods.
 
     Attributes:
-        gates: G, blocks of H rows in the weights.
+        gate_names: one letter for each of the G blocks of H rows in the weights, in order.
         states: how many state tensors (B, H): 1 (h) or 2 (h, c).
         options: name -> allowed values, the default first.
         later_options: those that the base got after its first version: a spec's JSON, and so its identity, leaves them out at
             their default, which therefore must never change. Cells from before keep their identity.
         biases: `shapes` has ``bias_ih`` and ``bias_hh``.
         orthogonal: ``weight_hh`` is constrained to orthogonal matrices.
-        equations: the formulas, one line each.
+        equations: the formulas, one line each; ``<d_t + r>`` marks what `step` joins.
+        latex: the same in LaTeX.
         source: where it comes from.
     """
 
+    gate_names: ClassVar[tuple[str, ...]] = ("h",)
     gates: ClassVar[int] = 1
     states: ClassVar[int] = 1
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
@@ -40,12 +43,25 @@ class Base(ABC):
     biases: ClassVar[bool] = True
     orthogonal: ClassVar[bool] = False
     equations: ClassVar[tuple[str, ...]]
+    latex: ClassVar[tuple[str, ...]] = ()
     source: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "gates" in vars(cls):
+            raise TypeError(f"{cls.__name__}: gates is the number of gate_names; give these")
+        cls.gates = len(cls.gate_names)
 
     @classmethod
     @abstractmethod
-    def step(cls, w: Weights, d: Tensor, state: tuple[Tensor, ...], options: Mapping[str, str]) -> tuple[Tensor, ...]:
-        """One time step: ``d`` (B, G·H) from the rule, ``state`` (h or h, c), each (B, H) -> the next state."""
+    def step(
+        cls, w: Weights, d: Tensor, state: tuple[Tensor, ...], options: Mapping[str, str], join: Join
+    ) -> tuple[Tensor, ...]:
+        """One time step: ``d`` (B, G·H) from the rule, ``state`` (h or h, c), each (B, H) -> the next state.
+
+        ``join(d, r, first)`` is what the gates see of their drive and recurrent term, from gate number ``first`` on: `add`,
+        unless the rule acts on the pre-activation. It is called once for every gate, in order.
+        """
 
     @classmethod
     def kernel(cls, options: Mapping[str, str]) -> str | None:
@@ -99,6 +115,12 @@ class Base(ABC):
             if value not in cls.options[name]:
                 raise UnknownNameError(name, value, cls.options[name])
         return chosen
+
+
+def add(d: Tensor, r: Tensor, first: int = 0) -> Tensor:
+    """What the gates see under a rule on the drive: ``d + r``."""
+    del first
+    return d + r
 
 
 def recurrent_term(w: Weights, h: Tensor) -> Tensor:

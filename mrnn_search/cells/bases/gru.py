@@ -5,29 +5,37 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .base import Base, Weights, bases, recurrent_term
+from .base import Base, Join, Weights, bases, recurrent_term
 
 
 @bases.register("gru")
 class GRU(Base):
     """``n = tanh(d_n + r (U_n h + b_un))``, ``h_t = (1 - z) n + z h_{t-1}``; gate order r, z, n."""
 
-    gates = 3
+    gate_names = ("r", "z", "n")
     equations = (
-        "[R, Z, N] = U h_{t-1} + b_u;  r = sigmoid(d_r + R), z = sigmoid(d_z + Z)",
-        "n = tanh(d_n + r N)",
+        "[R, Z, N] = U h_{t-1} + b_u",
+        "r = sigmoid(<d_r + R>), z = sigmoid(<d_z + Z>)",
+        "n = tanh(<d_n + r N>)",
         "h_t = (1 - z) n + z h_{t-1}",
+    )
+    latex = (
+        r"[R, Z, N] = U h_{t-1} + b_u",
+        r"r = \sigma(<d_r + R>), \quad z = \sigma(<d_z + Z>)",
+        r"n = \tanh(<d_n + r \odot N>)",
+        r"h_t = (1 - z) \odot n + z \odot h_{t-1}",
     )
     source = "Cho et al. 2014, in the variant of torch.nn.GRU (reset after the product)"
 
     @classmethod
-    def step(cls, w: Weights, d: Tensor, state: tuple[Tensor, ...], options: Mapping[str, str]) -> tuple[Tensor, ...]:
+    def step(cls, w: Weights, d: Tensor, state: tuple[Tensor, ...], options: Mapping[str, str], join: Join) -> tuple[Tensor, ...]:
         del options
         (h,) = state
-        d_r, d_z, d_n = d.chunk(3, dim=-1)
-        r_r, r_z, r_n = recurrent_term(w, h).chunk(3, dim=-1)
-        n = torch.tanh(d_n + torch.sigmoid(d_r + r_r) * r_n)
-        z = torch.sigmoid(d_z + r_z)
+        size = h.shape[-1]
+        d_gates, d_n = d.split((2 * size, size), dim=-1)
+        r_gates, r_n = recurrent_term(w, h).split((2 * size, size), dim=-1)
+        r, z = torch.sigmoid(join(d_gates, r_gates, 0)).chunk(2, dim=-1)
+        n = torch.tanh(join(d_n, r * r_n, 2))
         return (n + z * (h - n),)
 
     @classmethod

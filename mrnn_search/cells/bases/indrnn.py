@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .base import Base, Weights, bases
+from .base import Base, Join, Weights, bases
 
 
 @bases.register("indrnn")
@@ -18,14 +18,16 @@ class IndRNN(Base):
     """
 
     options = {"activation": ("relu", "tanh")}
-    equations = ("h_t = act(d_t + u h_{t-1} + b_u), element-wise",)
+    equations = ("h_t = act(<d_t + w h_{t-1} + b_u>), element-wise",)
+    latex = (r"h_t = \phi(<d_t + w \odot h_{t-1} + b_u>)",)
     source = "Li, Li, Cook, Zhu, Gao, Independently recurrent neural network, CVPR 2018, arXiv 1803.04831; u is not clipped"
 
     @classmethod
-    def step(cls, w: Weights, d: Tensor, state: tuple[Tensor, ...], options: Mapping[str, str]) -> tuple[Tensor, ...]:
-        a = d + w["weight_hh"] * state[0]
+    def step(cls, w: Weights, d: Tensor, state: tuple[Tensor, ...], options: Mapping[str, str], join: Join) -> tuple[Tensor, ...]:
+        r = w["weight_hh"] * state[0]
         if "bias_hh" in w:
-            a = a + w["bias_hh"]
+            r = r + w["bias_hh"]
+        a = join(d, r, 0)
         return (torch.relu(a) if options["activation"] == "relu" else torch.tanh(a),)
 
     @classmethod

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .base import Base, Weights, bases
+from .base import Base, Join, Weights, bases
 
 
 @bases.register("linear")
@@ -19,13 +19,14 @@ class LinearRecurrence(Base):
     the output (no output matrix, skip connection, gated block or normalisation). All nonlinearity is in the rule and the readout.
     """
 
-    equations = ("h_t = lambda h_{t-1} + d_t, lambda = sigmoid(a), element-wise (a is weight_hh)",)
+    equations = ("h_t = <d_t + lambda h_{t-1}>, lambda = sigmoid(w), element-wise (w is weight_hh)",)
+    latex = (r"h_t = <d_t + \lambda \odot h_{t-1}>, \quad \lambda = \sigma(w)",)
     source = "the real, diagonal core of the LRU, Orvieto et al. 2023, arXiv 2303.06349, without its normalisation and output"
 
     @classmethod
-    def step(cls, w: Weights, d: Tensor, state: tuple[Tensor, ...], options: Mapping[str, str]) -> tuple[Tensor, ...]:
+    def step(cls, w: Weights, d: Tensor, state: tuple[Tensor, ...], options: Mapping[str, str], join: Join) -> tuple[Tensor, ...]:
         del options
-        return (torch.sigmoid(w["weight_hh"]) * state[0] + d,)
+        return (join(d, torch.sigmoid(w["weight_hh"]) * state[0], 0),)
 
     @classmethod
     def shapes(cls, input_size: int, hidden_size: int, bias: bool) -> dict[str, tuple[int, ...]]:

@@ -5,27 +5,32 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .base import Base, Weights, bases, recurrent_term
+from .base import Base, Join, Weights, bases, recurrent_term
 
 
 @bases.register("lstm")
 class LSTM(Base):
     """``c_t = f c_{t-1} + i tanh(g)``, ``h_t = o tanh(c_t)``."""
 
-    gates = 4
+    gate_names = ("i", "f", "g", "o")
     states = 2
     equations = (
-        "[i, f, g, o] = d_t + U h_{t-1} + b_u",
+        "[i, f, g, o] = <d_t + U h_{t-1} + b_u>",
         "c_t = sigmoid(f) c_{t-1} + sigmoid(i) tanh(g)",
         "h_t = sigmoid(o) tanh(c_t)",
+    )
+    latex = (
+        r"[i, f, g, o] = <d_t + U h_{t-1} + b_u>",
+        r"c_t = \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g)",
+        r"h_t = \sigma(o) \odot \tanh(c_t)",
     )
     source = "Hochreiter and Schmidhuber 1997 with forget gates (Gers et al. 2000); torch.nn.LSTM"
 
     @classmethod
-    def step(cls, w: Weights, d: Tensor, state: tuple[Tensor, ...], options: Mapping[str, str]) -> tuple[Tensor, ...]:
+    def step(cls, w: Weights, d: Tensor, state: tuple[Tensor, ...], options: Mapping[str, str], join: Join) -> tuple[Tensor, ...]:
         del options
         h, c = state
-        i, f, g, o = (d + recurrent_term(w, h)).chunk(4, dim=-1)
+        i, f, g, o = join(d, recurrent_term(w, h), 0).chunk(4, dim=-1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         return torch.sigmoid(o) * torch.tanh(c), c
 

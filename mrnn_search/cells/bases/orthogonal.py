@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import Base, Weights, bases
+from .base import Base, Join, Weights, bases
 
 
 def modrelu(z: Tensor, b: Tensor) -> Tensor:
@@ -61,9 +61,13 @@ class Orthogonal(Base):
     biases = False
     orthogonal = True
     equations = (
-        "h_t = modReLU(d_t + h_{t-1} Q)",
+        "h_t = modReLU(<d_t + h_{t-1} Q>)",
         "Q orthogonal: expm(A - A^T), the Cayley transform of A - A^T, or a product of Householder reflections",
         "modReLU(z) = sign(z) relu(|z| + b)",
+    )
+    latex = (
+        r"h_t = \operatorname{modReLU}(<d_t + h_{t-1} Q>), \quad Q^\top Q = I",
+        r"\operatorname{modReLU}(z) = \operatorname{sign}(z) \operatorname{relu}(|z| + b)",
     )
     source = (
         "Lezcano-Casado and Martinez-Rubio, Cheap orthogonal constraints, ICML 2019, arXiv 1901.08428 (static exponential map);"
@@ -71,9 +75,9 @@ class Orthogonal(Base):
     )
 
     @classmethod
-    def step(cls, w: Weights, d: Tensor, state: tuple[Tensor, ...], options: Mapping[str, str]) -> tuple[Tensor, ...]:
+    def step(cls, w: Weights, d: Tensor, state: tuple[Tensor, ...], options: Mapping[str, str], join: Join) -> tuple[Tensor, ...]:
         del options
-        return (modrelu(d + F.linear(state[0], w["weight_hh"]), w["modrelu_bias"]),)
+        return (modrelu(join(d, F.linear(state[0], w["weight_hh"]), 0), w["modrelu_bias"]),)
 
     @classmethod
     def shapes(cls, input_size: int, hidden_size: int, bias: bool) -> dict[str, tuple[int, ...]]:

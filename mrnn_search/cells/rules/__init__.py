@@ -1,6 +1,6 @@
-"""The optimizer-derived rules, one file each."""
+"""The optimizer-derived rules."""
 
-from . import adam, heavy_ball, nesterov, plain, rmsprop
-from .base import Coefficient, Moment, Rule, rules
+from . import adaptive, momentum
+from .base import Coefficient, Rule, find_rule, rule_name, rules
 
-__all__ = ["Coefficient", "Moment", "Rule", "adam", "heavy_ball", "nesterov", "plain", "rmsprop", "rules"]
+__all__ = ["Coefficient", "Rule", "adaptive", "find_rule", "momentum", "rule_name", "rules"]

@@ -1,27 +1,35 @@
-"""The contract of a rule: what turns the drive ``u_t = W x_t + b`` into what the gates see, ``d_t``.
+"""The contract of a rule: a formula over the drive ``u_t = W x_t + b``, and the ranges of its coefficients.
 
-A rule is *data*, as a Runge-Kutta method is a tableau: a tuple of running moments of the drive,
+A rule is *data*: everything that it needs (one step, all steps at once, its states, equations, export, normal form) follows
+from its formula, in the language of `mrnn_search.cells.formula`. A new rule is a class with two attributes:
 
-    m_t = decay(c, t) m_{t-1} + gain(c, t) u_t ** power,        m_0 = 0,   t = 1, 2, …
+    @rules.register("leaky_sign")
+    class LeakySign(Rule):
+        "Sign of the averaged drive, smoothed."
+        coefficients = {"mu": MU, "epsilon": EPSILON}
+        formula = "m = ema(u, mu); d = epsilon * tanh(10 * m)"
 
-and one formula ``read`` that makes ``d_t`` of them. Decay and gain never depend on the hidden state, so the engine may
-compute every moment for all t at once, before the recurrence; the reference computes them one step at a time.
+A rule that reads the recurrent term ``r`` is coupled: its result is the whole pre-activation, not the drive alone.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from abc import ABC
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ..._registry import Registry, SpecError, UnknownNameError
+from ..formula.program import Program
 
-# A coefficient at run time: a float if it is fixed, a 0-dim tensor if it is learned.
+# A coefficient at run time: a float if it is fixed, else a tensor that broadcasts with the drive.
 Scalar = Any
 Coefficients = Mapping[str, Scalar]
 
@@ -34,7 +42,7 @@ class Coefficient:
         default: value when none is given.
         low, high: bounds; ``low_open``/``high_open`` exclude the bound itself.
         integer: whole numbers only (never learnable).
-        learnable: may be trained: its range must be an interval (0, 1) or (0, inf).
+        learnable: may be trained: its range must be an interval (0, high) or (0, inf).
         guard: a numerical guard: names leave it out where it has its default.
         meaning: half a line for ``mrnn-search rules``.
     """
@@ -92,47 +100,32 @@ class Coefficient:
         return torch.exp(raw) if math.isinf(self.high) else self.high * torch.sigmoid(raw)
 
 
-@dataclass(frozen=True)
-class Moment:
-    """One running moment of the drive.
-
-    Attributes:
-        name: its letter in the formulas.
-        power: 1 for the drive itself, 2 for its square.
-        decay, gain: functions of the coefficients and of the step number t (an int from 1, or a float tensor of step
-            numbers); each returns a scalar or a tensor like t.
-        constant: neither depends on t.
-    """
-
-    name: str
-    power: int
-    decay: Callable[[Coefficients, Any], Scalar]
-    gain: Callable[[Coefficients, Any], Scalar]
-    constant: bool = True
-
-
 class Rule(ABC):
-    """One rule; all methods are class methods, a rule has no state of its own.
+    """One rule. It is never instantiated.
 
     Attributes:
         coefficients: name -> range and default.
-        moments: running moments that the rule keeps; its state is one tensor (B, G·H) for each.
-        linear: ``d_t`` is the drive itself (no moments) or the first moment: then the rule commutes with ``W``
-            (identity 2) and the base may run on torch's own kernel over a filtered input.
-        equations: the formulas, one line each.
+        formula: lines ``name = …`` and the result, see `mrnn_search.cells.formula.text`.
         source: where it comes from, and where it differs from there.
+        program: the formula, compiled when the class is made.
     """
 
     coefficients: ClassVar[Mapping[str, Coefficient]] = {}
-    moments: ClassVar[Sequence[Moment]] = ()
-    linear: ClassVar[bool] = False
-    equations: ClassVar[Sequence[str]]
-    source: ClassVar[str]
+    formula: ClassVar[str]
+    source: ClassVar[str] = ""
+    program: ClassVar[Program]
+
+    def __init_subclass__(cls) -> None:
+        """Raises:
+        SpecError, UnknownNameError: there is something wrong with the formula.
+        """
+        super().__init_subclass__()
+        cls.program = Program.of(cls.formula, cls.coefficients)
 
     @classmethod
-    @abstractmethod
-    def read(cls, c: Coefficients, u: Tensor, moments: Sequence[Tensor]) -> Tensor:
-        """``d_t`` from the drive and the moments *after* their update; all of one shape, element-wise."""
+    def summary(cls) -> str:
+        """The first line of its docstring."""
+        return (inspect.getdoc(cls) or "").split("\n")[0]
 
     @classmethod
     def complete(cls, given: Mapping[str, float]) -> dict[str, float]:
@@ -154,11 +147,53 @@ rules: Registry[type[Rule]] = Registry("rule", "mrnn_search.rules")
 MU = Coefficient(0.6, 0.0, 1.0, high_open=True, meaning="momentum: how much of the velocity stays")
 EPSILON = Coefficient(0.6, 0.0, math.inf, low_open=True, high_open=True, meaning="step size: gain on the drive")
 BETA = Coefficient(0.9, 0.0, 1.0, high_open=True, meaning="decay of the second moment")
+BETA2 = Coefficient(0.99, 0.0, 1.0, high_open=True, meaning="decay of what is remembered")
 DELTA = Coefficient(
     1e-16, 0.0, math.inf, low_open=True, high_open=True, learnable=False, guard=True, meaning="inside the root, against division by zero"
 )
+DELTA_OUTSIDE = replace(DELTA, default=1e-8, meaning="beside the root, against division by zero")
+NU = Coefficient(0.7, 0.0, 1.0, meaning="share of the average in the step; the drive itself has the rest")
+TAU = Coefficient(0.1, 0.0, math.inf, low_open=True, high_open=True, meaning="width of the smoothed sign")
+RESTART = Coefficient(2, 1, 10**6, integer=True, learnable=False, meaning="F: time steps between restarts")
 
-SECOND_MOMENT = Moment("s", 2, decay=lambda c, t: c["beta"], gain=lambda c, t: 1 - c["beta"])
-VELOCITY = Moment("v", 1, decay=lambda c, t: c["mu"], gain=lambda c, t: c["epsilon"])
+STANDARD: Mapping[str, Coefficient] = {
+    "mu": MU, "epsilon": EPSILON, "beta": BETA, "beta2": BETA2, "delta": DELTA, "nu": NU, "tau": TAU, "restart": RESTART,
+}  # fmt: skip  # the names that a formula given as text may use
 
 PAPER = "Nguyen, Baraniuk, Bertozzi, Osher, Wang, MomentumRNN, NeurIPS 2020, arXiv 2006.06919"
+
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+
+
+def find_rule(name: str) -> type[Rule]:
+    """The rule known as ``name``, or, if that is a formula, the rule that it describes.
+
+    Raises:
+        UnknownNameError: no such rule, or an unknown name in the formula.
+        SpecError: the formula is wrong.
+    """
+    if name in rules:
+        return rules[name]
+    if not isinstance(name, str) or (_NAME.fullmatch(name) and name != "u"):
+        return rules[name]  # raises, with the nearest name
+    return _symbolic(name)
+
+
+def rule_name(name: str) -> str:
+    """``name`` itself, or the one text of the formula that it is. Raises as `find_rule`."""
+    found = find_rule(name)
+    return found.program.text if issubclass(found, Symbolic) else name
+
+
+class Symbolic(Rule):
+    """A rule that is written out in the space or the spec."""
+
+    formula = "u"
+    source = "written as a formula"
+
+
+@lru_cache(maxsize=4096)
+def _symbolic(text: str) -> type[Rule]:
+    program = Program.of(text, STANDARD)
+    used = {name: STANDARD[name] for name in program.root.coefficients}
+    return type("Symbolic", (Symbolic,), {"__doc__": f"``{program.text}``", "coefficients": used, "formula": program.text})

@@ -1,0 +1,8 @@
+"""The language of rules: formulas as text, trees, programs and normal forms."""
+
+from .node import Node, make
+from .normal import normal_form, to_node
+from .program import Functions, Program, evaluate
+from .text import parse, show
+
+__all__ = ["Functions", "Node", "Program", "evaluate", "make", "normal_form", "parse", "show", "to_node"]

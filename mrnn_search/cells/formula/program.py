@@ -1,0 +1,237 @@
+"""A formula made ready to run: its states, what kind of rule it is, and its equations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from ..._registry import SpecError
+from .node import TEMPORAL, Node, constant
+from .text import _LATEX, _MATH, Lines, _Writer, latex_name, parse, show
+
+MAX_STATES = 16
+
+
+@dataclass(frozen=True)
+class Program:
+    """A formula and what follows from it.
+
+    Attributes:
+        lines: named parts, in order, and the root.
+        states: the parts that keep a tensor from step to step (`TEMPORAL`), each after those that it reads.
+        letters: of the states, one each.
+    """
+
+    lines: Lines
+
+    @classmethod
+    def of(cls, text: str, coefficients: Iterable[str] = ()) -> Program:
+        """The program in ``text``.
+
+        Raises:
+            SpecError, UnknownNameError: see `parse`; or more than `MAX_STATES` states.
+        """
+        program = cls(parse(text, coefficients))
+        if len(program.states) > MAX_STATES:
+            raise SpecError(f"the formula has {len(program.states)} states, allowed: {MAX_STATES}")
+        return program
+
+    @property
+    def root(self) -> Node:
+        return self.lines.root
+
+    @cached_property
+    def text(self) -> str:
+        """One line; parses back to the same root."""
+        return show(self.root)
+
+    @cached_property
+    def states(self) -> tuple[Node, ...]:
+        return tuple(n for n in self.root.walk() if n.op in TEMPORAL)
+
+    @cached_property
+    def coupled(self) -> bool:
+        """It reads the recurrent term r, and so the hidden state."""
+        return self.root.is_coupled
+
+    @cached_property
+    def linear(self) -> bool:
+        """Linear in u with scalar factors: it commutes with W (identity 2 of the cell algebra)."""
+        return not self.coupled and _linear(self.root)
+
+    @cached_property
+    def timed(self) -> bool:
+        """It depends on the step number."""
+        return any(n.op in ("step", "cycle") for n in self.root.walk())
+
+    @cached_property
+    def letters(self) -> tuple[str, ...]:
+        named = {node: name for name, node in reversed(self.lines.names)}
+        taken = {name for name, _ in self.lines.names}
+        return tuple(named.get(n) or _fresh(n, taken) for n in self.states)
+
+    @cached_property
+    def _names(self) -> dict[Node, str]:
+        """Nodes with a name of their own, but for the result."""
+        named = {node: name for name, node in reversed(self.lines.names) if node.args and name not in ("d", "a")}
+        return named | dict(zip(self.states, self.letters, strict=True))
+
+    def equations(self, drive: str = "u", result: str | None = None, *, latex: bool = False) -> tuple[str, ...]:
+        """The formulas, one line each: ``v_t = mu v_{t-1} + epsilon u_t``, …, ``d_t = v_t``.
+
+        Args:
+            drive: letter of what the rule acts on.
+            result: letter of the result; None: "a" for coupled rules (it is the whole pre-activation), else "d".
+        """
+        letters = {"u": drive, "r": "r"}
+        base = _LATEX if latex else _MATH
+        style = replace(base, leaf=lambda node: f"{letters[node.op]}_t" if node.op in letters else base.leaf(node))
+
+        def known(name: str) -> str:
+            return latex_name(name) if latex else name
+
+        names = {n: known(name) + ("_t" if n.is_signal else "") for n, name in self._names.items()}
+        for n in self.states:
+            if n.op == "prev" and _plain(n.args[0], self._names):
+                letter = letters.get(n.args[0].op) or known(self._names[n.args[0]])
+                names[n] = f"{letter}_{{t-1}}"
+        writer = _Writer(style, names)
+        lines = []
+        for node in self.root.walk():
+            if node not in self._names or (node.op == "prev" and _plain(node.args[0], self._names)):
+                continue
+            name = known(self._names[node])
+            if node.op == "cycle":
+                period = writer.write(node.args[0])
+                lines.append(f"{name} = ((t - 1) \\bmod {period}) + 1" if latex else f"{name} = (t - 1) mod {period} + 1")
+            elif not node.is_signal:
+                lines.append(f"{name} = {writer.write(node, inner=False)}")
+            else:
+                lines.append(f"{name}_t = {_right(node, name, writer, style.times, latex)}")
+        result = result or ("a" if self.coupled else "d")
+        return (*lines, f"{result}_t = {writer.write(self.root)}")
+
+
+def _plain(node: Node, names: Mapping[Node, str]) -> bool:
+    """Its value one step before can be written with an index."""
+    return node.op in ("u", "r") or (node in names and node.op != "prev")
+
+
+def _right(node: Node, name: str, writer: _Writer, times: str, latex: bool) -> str:
+    """The right-hand side of a state's equation, or of any named part's."""
+    old = f"{name}_{{t-1}}"
+    if node.op == "momentum":
+        gain = constant(node.args[2]) if len(node.args) > 2 else 1.0
+        x = writer.part(node.args[0], 2)
+        new = x if gain == 1 else f"{writer.part(node.args[2], 2)}{times}{x}"
+        decay = constant(node.args[1])
+        return f"{old} + {new}" if decay == 1 else f"{writer.part(node.args[1], 2)}{times}{old} + {new}"
+    if node.op == "ema":
+        beta, x = writer.part(node.args[1], 2), writer.part(node.args[0], 2)
+        open_, close = ("\\left(", "\\right)") if latex else ("(", ")")
+        return f"{beta}{times}{old} + {open_}1 - {writer.part(node.args[1], 2)}{close}{times}{x}"
+    if node.op == "peak":
+        return writer.style.call("max", [old, writer.write(node.args[0])])
+    if node.op == "prev":
+        return f"({writer.write(node.args[0])}) one step before"
+    return writer.write(node, inner=False)
+
+
+def _fresh(node: Node, taken: set[str]) -> str:
+    """A letter for a state that has no name: m for a mean, n for one of a square, v for momentum, p for a peak, q for a delay."""
+    stem = {"momentum": "v", "peak": "p", "prev": "q"}.get(node.op, "n" if node.args[0].op == "pow" else "m")
+    name, count = stem, 1
+    while name in taken:
+        count += 1
+        name = f"{stem}{count}"
+    taken.add(name)
+    return name
+
+
+def _linear(node: Node) -> bool:
+    op, args = node.op, node.args
+    if op == "u":
+        return True
+    if op in ("add", "sub"):
+        return all(a.is_signal and _linear(a) for a in args)
+    if op == "mul":
+        return any(not a.is_signal and b.is_signal and _linear(b) for a, b in (args, args[::-1]))
+    if op == "div":
+        return not args[1].is_signal and _linear(args[0])
+    if op in ("neg", "prev", "momentum", "ema"):
+        return _linear(args[0])
+    return False
+
+
+# -- running -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Functions:
+    """What a program is run with.
+
+    Attributes:
+        elementwise: operator or function -> its implementation, on floats and tensors alike.
+        temporal: function over time -> called with the node, the signal and the scalars.
+        cast: scalar, signal -> the scalar in the dtype and on the device of the signal.
+    """
+
+    elementwise: Mapping[str, Callable[..., Any]]
+    temporal: Callable[[Node, Any, Sequence[Any]], Any]
+    cast: Callable[[Any, Any], Any]
+
+
+def evaluate(root: Node, leaves: Mapping[Node, Any] | Callable[[Node], Any], functions: Functions) -> Any:
+    """The value of ``root``: each different node once, arguments first.
+
+    Args:
+        leaves: the values of numbers, coefficients, t, u and r.
+    """
+    leaf = leaves if callable(leaves) else leaves.__getitem__
+    values: dict[Node, Any] = {}
+    for node in root.walk():
+        if not node.args:
+            values[node] = leaf(node)
+            continue
+        given = [values[a] for a in node.args]
+        if node.op in TEMPORAL:
+            values[node] = functions.temporal(node, given[0], given[1:])
+            continue
+        if node.is_signal and any(not a.is_signal for a in node.args):
+            like = next(v for a, v in zip(node.args, given, strict=True) if a.is_signal)
+            given = [v if a.is_signal else functions.cast(v, like) for a, v in zip(node.args, given, strict=True)]
+        name = "safe_sqrt" if node.op == "sqrt" and not positive(node.args[0]) else node.op
+        values[node] = functions.elementwise[name](*given)
+    return values[root]
+
+
+def positive(node: Node) -> bool:
+    """Surely above 0, whatever u is: then the root's derivative is finite everywhere."""
+    if node.op == "add":
+        return (positive(node.args[0]) and not_negative(node.args[1])) or (positive(node.args[1]) and not_negative(node.args[0]))
+    if node.op == "num":
+        return float(node.value or 0) > 0
+    if node.op == "coef":
+        return node.value == "delta"  # a guard, above 0 by its range
+    if node.op == "exp":
+        return True
+    return node.op in ("mul", "div", "max", "sqrt") and all(map(positive, node.args))
+
+
+def not_negative(node: Node) -> bool:
+    """Surely at least 0, whatever u is. Every coefficient is, by its range."""
+    op, args = node.op, node.args
+    if op == "num":
+        return float(node.value or 0) >= 0
+    if op == "pow":
+        exponent = constant(args[1])
+        return (exponent is not None and exponent % 2 == 0) or not_negative(args[0])
+    if op in ("coef", "step", "cycle", "abs", "exp", "relu", "sigmoid", "sqrt", "peak"):
+        return True
+    if op in ("momentum", "ema", "prev"):
+        return not_negative(args[0]) and (len(args) < 3 or not_negative(args[2]))
+    return op in ("add", "mul", "div", "max", "min") and all(map(not_negative, args))
+
+

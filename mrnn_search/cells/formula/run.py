@@ -1,0 +1,110 @@
+"""Programs on tensors, one step at a time. (All steps at once: `mrnn_search.engine.sequence`.)"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .node import ARITHMETIC, ELEMENTWISE, Node
+from .program import Functions, Program, evaluate
+
+
+def safe_sqrt(x: Tensor) -> Tensor:
+    """The root, with derivative 0 (not infinity) at exactly 0."""
+    inside = x != 0
+    return torch.where(inside, torch.where(inside, x, torch.ones_like(x)).sqrt(), torch.zeros_like(x))
+
+
+def _pick(a: Any, b: Any, function: Callable[[Tensor, Tensor], Tensor], plain: Callable[..., float]) -> Any:
+    if not isinstance(a, Tensor) and not isinstance(b, Tensor):
+        return plain(a, b)
+    like = a if isinstance(a, Tensor) else b
+    a, b = (v if isinstance(v, Tensor) else torch.as_tensor(v, dtype=like.dtype, device=like.device) for v in (a, b))
+    return function(a, b)
+
+
+def _on_both(function: Callable[[Tensor], Tensor], plain: Callable[..., float]) -> Callable[[Any], Any]:
+    return lambda x: function(x) if isinstance(x, Tensor) else plain(x)
+
+
+ON_TENSORS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "sqrt": torch.sqrt,
+    "abs": torch.abs,
+    "sign": torch.sign,
+    "exp": torch.exp,
+    "log": torch.log,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "relu": torch.relu,
+}
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    **ARITHMETIC,
+    **{name: _on_both(function, ELEMENTWISE[name][1]) for name, function in ON_TENSORS.items()},
+    "safe_sqrt": _on_both(safe_sqrt, math.sqrt),
+    "neg": lambda x: -x,
+    "min": lambda a, b: _pick(a, b, torch.minimum, min),
+    "max": lambda a, b: _pick(a, b, torch.maximum, max),
+}
+
+
+def cast(scalar: Any, like: Tensor) -> Any:
+    """A scalar beside a signal: tensors in the signal's dtype, so that step numbers in float64 do not widen it."""
+    return scalar.to(like.dtype) if isinstance(scalar, Tensor) else scalar
+
+
+def leaf(node: Node, c: Mapping[str, Any], u: Any, r: Any, t: Any) -> Any:
+    """The value of a leaf."""
+    match node.op:
+        case "num":
+            return node.value
+        case "coef":
+            return c[str(node.value)]
+        case "step":
+            return t
+    return u if node.op == "u" else r
+
+
+def run_step(
+    program: Program, c: Mapping[str, Any], u: Tensor, held: Sequence[Tensor], t: Any, r: Tensor | None = None
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """One step of a rule.
+
+    Args:
+        c: coefficients: floats, or tensors that broadcast with u.
+        u, r: drive and recurrent term, (B, C) each.
+        held: one tensor (B, C) for each state of the program.
+        t: number of this step, from 1; an int, or a tensor (B, 1) if each sequence has its own.
+
+    Returns:
+        the result (B, C), the new states.
+    """
+    before = dict(zip(program.states, held, strict=True))
+    after: dict[Node, Tensor] = {}
+
+    def temporal(node: Node, x: Tensor, scalars: Sequence[Any]) -> Tensor:
+        old = before[node]
+        after[node], value = advance(node, old, x, [cast(s, x) for s in scalars])
+        return value
+
+    extended = FUNCTIONS | {"cycle": lambda period: (t - 1) % period + 1}
+    result = evaluate(program.root, lambda n: leaf(n, c, u, r, t), Functions(extended, temporal, cast))
+    if not isinstance(result, Tensor) or result.shape != u.shape:
+        result = u.new_zeros(u.shape) + result  # a rule that is constant in some way
+    return result, tuple(after[n] for n in program.states)
+
+
+def advance(node: Node, old: Tensor, x: Tensor, scalars: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    """What a function over time keeps and gives after one more step: the same, but for ``prev``."""
+    if node.op == "prev":
+        return x.expand(old.shape), old
+    if node.op == "peak":
+        new = torch.maximum(old, x)
+    elif node.op == "ema":
+        new = scalars[0] * old + (1 - scalars[0]) * x
+    else:
+        new = scalars[0] * old + (scalars[1] * x if len(scalars) > 1 else x)
+    return new, new
