@@ -31,8 +31,9 @@ def reference_steps(
     for x_t in x.unbind(0):
         t += 1
         u = F.linear(x_t, w["weight_ih"], w.get("bias_ih"))  # (B, G*H)
-        held = tuple(m.decay(c, t) * old + m.gain(c, t) * u**m.power for m, old in zip(rule.moments, held, strict=True))
-        state = base.step(w, rule.read(c, u, held), state, spec.options)
+        drive = u.to(held[0].dtype) if held else u
+        held = tuple(m.decay(c, t) * old + m.gain(c, t) * drive**m.power for m, old in zip(rule.moments, held, strict=True))
+        state = base.step(w, rule.read(c, drive, held).to(u.dtype), state, spec.options)
         yield state, held
 
 
@@ -52,7 +53,7 @@ def run_reference(
         w: the base's parameters by name (``weight_ih`` …).
         x: (T, B, I).
         state: h or (h, c), each (B, H).
-        moments: the rule's moments, each (B, G·H).
+        moments: the rule's moments, each (B, G·H); the rule computes in their dtype, the base in x's.
         t: steps that the moments have seen.
 
     Returns:
