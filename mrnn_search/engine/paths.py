@@ -106,7 +106,9 @@ def run_vendor(
     flat = [weight, w["weight_hh"]] + ([bias, w["bias_hh"]] if bias is not None else [])
     kernel = str(bases[spec.base].kernel(spec.options))
     hx = [s[None] for s in state] if kernel == "lstm" else state[0][None]
-    options = (bias is not None, 1, 0.0, False, False)  # has_biases, layers, dropout, train, bidirectional
+    # cuDNN keeps what its backward needs only where "train" is set; without dropout nothing else depends on it.
+    train = torch.is_grad_enabled()
+    options = (bias is not None, 1, 0.0, train, False)  # has_biases, layers, dropout, train, bidirectional
     # Kept out of compiled graphs, as torch keeps nn.LSTM: inductor's mkldnn_rnn_layer fails in training (torch 2.13).
     # Here and not as a decorator, which would import the compiler for everyone.
     run = torch.compiler.disable(_kernel) if torch.compiler.is_compiling() else _kernel
