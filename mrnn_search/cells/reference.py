@@ -36,7 +36,7 @@ class FromInput:
 
     def at(self, x: Tensor) -> Tensor:
         """``x`` (..., I) -> (..., 1)."""
-        return self.coefficient.from_raw(self.raw + (x @ self.weight)[..., None])
+        return self.coefficient.from_raw(self.raw + (x.to(self.weight.dtype) @ self.weight)[..., None])
 
 
 def at_input(c: Mapping[str, Any], x: Tensor) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from torch import Tensor
 
 from .._registry import SpecError
 from ..cells.reference import reference_steps
-from ..cells.rules.base import rules
 from .paths import LayerResult
 from .recurrent import Recurrent
 
@@ -75,7 +74,7 @@ class GradientNorms:
 
 
 class _Observer:
-    """A path (`mrnn_search.engine.paths`) that runs the reference and keeps the nodes of every call.
+    """A path (`mrnn_search.engine.paths`) that runs the reference and keeps the nodes of every call; takes no packing.
 
     Attributes:
         sources: what each call read, (T, B, ·).
@@ -88,7 +87,8 @@ class _Observer:
         self.hidden: list[list[Tensor]] = []
         self.moments: list[list[tuple[Tensor, ...]]] = []
 
-    def __call__(self, spec: Any, c: Any, w: Any, x: Tensor, state: Any, moments: Any, t: int = 0) -> LayerResult:
+    def __call__(self, spec: Any, c: Any, w: Any, x: Tensor, state: Any, moments: Any, t: Any, packing: None) -> LayerResult:
+        del packing  # there is none: `gradient_norms` takes no PackedSequence
         steps = list(reference_steps(spec, c, w, x, state, moments, t))
         self.sources.append(x)
         self.hidden.append([h for (h, *_), _ in steps])
@@ -125,7 +125,7 @@ def gradient_norms(
 
     Args:
         layer: any cell, any number of layers.
-        x: as for ``layer(x)``; an unbatched (T, I) is a batch of B = 1.
+        x: a tensor as for ``layer(x)``; an unbatched (T, I) is a batch of B = 1.
         loss: maps ``layer(x)[0]``, in the layer's own layout, to one number. A mean over the batch divides each
             sequence's norms by B.
         layer_index: which layer of the stack is looked at, from 0.
@@ -135,8 +135,11 @@ def gradient_norms(
         Norms (T, B) of ``∂L/∂h_t``, of ``∂L/∂m_t`` for each moment m, and of ``∂L/∂x_t``; see `GradientNorms`.
 
     Raises:
-        SpecError: a layer or direction that is not there, an ``x`` that does not fit, or a loss that is not one number.
+        SpecError: a layer or direction that is not there, an ``x`` that does not fit (a PackedSequence, say), or a loss
+            that is not one number.
     """
+    if not isinstance(x, Tensor):  # norms are (T, B): every sequence has all T steps
+        raise SpecError(f"x is a {type(x).__name__}, allowed: a tensor; sequences of different lengths go in one by one")
     if layer_index not in range(layer.num_layers):
         raise SpecError(f"layer_index = {layer_index!r}, allowed: 0 <= layer_index < {layer.num_layers}")
     if reverse and not layer.bidirectional:
@@ -153,7 +156,7 @@ def gradient_norms(
         gradients = _gradients(value, [source, *hidden, *(m for steps in moments for m in steps)])
     steps = len(hidden)
     by_node = [gradients[1 + i * steps : 1 + (i + 1) * steps] for i in range(1 + len(moments))]
-    letters = [m.name for m in rules[layer.spec.rule].moments]
+    letters = layer.spec.rule_type.program.letters
     return GradientNorms(
         h=_norms(by_node[0], reverse),
         moments=MappingProxyType({name: _norms(g, reverse) for name, g in zip(letters, by_node[1:], strict=True)}),

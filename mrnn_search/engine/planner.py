@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .._registry import SpecError, UnknownNameError
 from ..cells.bases.base import bases
-from ..cells.rules.base import rules
+from ..cells.formula.node import U
 from ..cells.spec import CellSpec
 
 EXECUTIONS = ("auto", "vendor", "loop", "reference")
@@ -38,16 +38,32 @@ def plan(spec: CellSpec, execution: str = "auto", *, rule_state: bool = False) -
         raise UnknownNameError("execution", execution, EXECUTIONS)
     if execution == "reference":
         return Plan("reference", "asked for; every step of rule and base in one Python loop")
-    base, rule = bases[spec.base], rules[spec.rule]
+    program = spec.rule_type.program
+    plain = program.root == U  # whatever its scope, gates and bias: the rule changes nothing
     obstacle = ""
-    if base.kernel(spec.options) is None:
+    if bases[spec.base].kernel(spec.options) is None:
         obstacle = f"torch has no kernel for base {spec.base}"
-    elif not rule.linear:
-        obstacle = f"rule {spec.rule} is not linear in the drive"
-    elif rule_state and rule.moments:
-        obstacle = "a carried rule state enters the drive"
+    elif not plain:
+        obstacle = _obstacle(spec, rule_state)
     if execution == "vendor" and obstacle:
         raise SpecError(f'execution "vendor" cannot run {spec.name}: {obstacle}')
     if obstacle or execution == "loop":
-        return Plan("loop", f"drive for all t, then one step at a time ({obstacle or 'asked for'})")
-    return Plan("vendor", "linear rule on filtered input" if rule.moments else "plain rule")
+        inside = spec.scope != "drive" and not plain
+        what = "rule and recurrence together" if inside else "drive for all t, then"
+        return Plan("loop", f"{what} one step at a time ({obstacle or 'asked for'})")
+    return Plan("vendor", "plain rule" if plain else "linear rule on filtered input")
+
+
+def _obstacle(spec: CellSpec, rule_state: bool) -> str:
+    """Why the rule cannot be a filter of the input."""
+    program = spec.rule_type.program
+    wider = [name for name, kind in spec.learned_kinds.items() if kind != "scalar"]
+    if spec.scope != "drive":
+        return f"the rule's scope is {spec.scope}"
+    if spec.gates is not None:
+        return f"the rule acts on gates {', '.join(spec.gates)} only"
+    if not program.linear:
+        return f"rule {spec.rule} is not linear in the drive"
+    if wider:
+        return f"{', '.join(wider)} is not one number"
+    return "a carried rule state enters the drive" if rule_state and program.states else ""

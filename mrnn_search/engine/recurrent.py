@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -14,10 +14,13 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .._registry import SpecError, UnknownNameError
 from ..cells.bases.base import bases
-from ..cells.rules.base import rules
+from ..cells.reference import FromInput, rule_channels
 from ..cells.spec import INITS, CellSpec
+from .packing import Packing
 from .paths import PATHS, LayerResult
 from .planner import Plan, plan
+from .scan import wide, wide_dtype
+from .state import State, StateShape
 
 ORTHOGONAL_MAPS = {"exponential": "matrix_exp", "cayley": "cayley", "householder": "householder"}  # ours -> torch's
 
@@ -32,35 +35,24 @@ def _lower(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (args[0].tril(-1) - torch.eye(args[0].shape[-1], dtype=args[0].dtype, device=args[0].device),)
 
 
-class State(tuple[Tensor, ...]):
-    """The state of a layer whose rule has moments: unpacks like torch.nn's (``h, c = state``), and carries the rule's.
-
-    Attributes:
-        rule: one tensor (num_layers · directions, B, G·H) for each moment of the rule.
-        t: time steps that the rule has seen (scheduled rules need it).
-    """
-
-    rule: tuple[Tensor, ...]
-    t: int
-
-    def __new__(cls, tensors: Sequence[Tensor], rule: Sequence[Tensor], t: int) -> State:
-        state = super().__new__(cls, tensors)
-        state.rule = tuple(rule)
-        state.t = t
-        return state
-
-
 class Recurrent(nn.Module):
     """A layer (or stack) of one cell; drop-in for torch.nn.LSTM, GRU or RNN.
 
-    Input (T, B, I), or (B, T, I) with ``batch_first``, or (T, I) unbatched. Returns ``output, state`` with torch.nn's
-    shapes: output (T, B, D·H); state ``(h, c)`` for lstm, ``h`` for the other bases under the plain rule, each
-    (num_layers·D, B, H), D = 2 if bidirectional else 1. Under a rule with moments the state is a `State`: the same
-    tensors as a tuple, and the rule's moments. Feed a state back to go on where the last chunk ended.
+    Input (T, B, I), or (B, T, I) with ``batch_first``, or (T, I) unbatched, or a PackedSequence. Returns ``output,
+    state`` with torch.nn's shapes: output (T, B, D·H); state ``(h, c)`` for lstm, ``h`` for the other bases under the
+    plain rule, each (num_layers·D, B, H), D = 2 if bidirectional else 1. Under a rule with moments the state is a
+    `State`: the same tensors as a tuple, and the rule's moments. Feed a state back to go on where the last chunk ended.
+
+    Of a PackedSequence each sequence runs as if alone: the reverse direction starts at its own last step, the state is
+    that after its own last step, and `State.t` counts the steps of each sequence, so scheduled rules go on exactly.
+
+    In bfloat16 or float16 the rule's moments are computed in float32, all else as torch does.
+    The gradient of rmsprop and adam at a drive of exactly 0 is of order 1e8 with the default guard δ: more than float16 holds.
 
     Parameters are named as in torch.nn.LSTM (``weight_ih_l0`` (G·H, I), ``weight_hh_l0`` (G·H, H), ``bias_ih_l0``,
     ``bias_hh_l0`` (G·H,), …, ``_reverse``), so plain lstm, gru and rnn exchange state_dicts with torch.nn. The drive's
-    bias is ``bias_ih``. A learned coefficient is ``rule_<name>_l0``, before the smooth map into its range.
+    bias is ``bias_ih``. A learned coefficient is ``rule_<name>_l0``, before the smooth map into its range: (), or (C,) with one
+    number for each channel that the rule acts on; if it depends on the input, ``rule_<name>_ih_l0`` (I,) goes with it.
 
     Args:
         spec: the cell.
@@ -73,9 +65,11 @@ class Recurrent(nn.Module):
         bidirectional: a second set of parameters reads the sequence backwards.
         init: "paper" (the released code's) or "torch" (uniform).
         execution: "auto", "vendor", "loop" or "reference".
+        proj_size: 0; there for torch.nn.LSTM's signature.
+        device, dtype: of the parameters, as in torch.nn.
 
     Raises:
-        SpecError: a size or an execution that does not fit.
+        SpecError: a size, an execution or a dtype that does not fit, or a ``proj_size`` other than 0.
         UnknownNameError: an unknown ``init`` or ``execution``.
     """
 
@@ -92,8 +86,15 @@ class Recurrent(nn.Module):
         init: str = "paper",
         *,
         execution: str = "auto",
+        proj_size: int = 0,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if proj_size != 0:
+            raise SpecError(f"proj_size = {proj_size!r}, allowed: 0; cells have no projection, put a torch.nn.Linear behind the layer")
+        if dtype is not None and not dtype.is_floating_point:
+            raise SpecError(f"dtype = {dtype}, allowed: a floating-point dtype")
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
             if isinstance(size, bool) or not isinstance(size, int) or size < 1:
                 raise SpecError(f"{name} = {size!r}, allowed: a whole number >= 1")
@@ -105,15 +106,18 @@ class Recurrent(nn.Module):
         self.spec, self.init = spec, init
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, float(dropout), bidirectional
+        self.proj_size = 0
         self._execution = execution
-        self._base, self._rule = bases[spec.base], rules[spec.rule]
+        self._base, self._rule = bases[spec.base], spec.rule_type
         for suffix, layer in self._suffixes():
             width = input_size if layer == 0 else hidden_size * (2 if bidirectional else 1)
             for name, shape in self._base.shapes(width, hidden_size, bias).items():
-                self.register_parameter(name + suffix, nn.Parameter(torch.empty(shape)))
-            for name in spec.learned:
-                raw = self._rule.coefficients[name].to_raw(spec.coefficients[name])
-                self.register_parameter(f"rule_{name}{suffix}", nn.Parameter(torch.tensor(raw)))
+                self.register_parameter(name + suffix, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
+            for name, kind in spec.learned_kinds.items():
+                size = (rule_channels(spec, hidden_size),) if kind == "unit" else ()
+                self.register_parameter(f"rule_{name}{suffix}", nn.Parameter(torch.empty(size, device=device, dtype=dtype)))
+                if kind == "input":
+                    self.register_parameter(f"rule_{name}_ih{suffix}", nn.Parameter(torch.empty(width, device=device, dtype=dtype)))
             if self._base.orthogonal:
                 # The base matrix (a buffer) times the map of a matrix (what trains), of which the strict lower triangle counts.
                 nn.init.eye_(self.get_parameter("weight_hh" + suffix))
@@ -134,10 +138,16 @@ class Recurrent(nn.Module):
         """Draw every weight again from torch's global generator; learned coefficients go back to their given value."""
         for suffix, _ in self._suffixes():
             named = {n: p for n, p in self._weights(suffix).items() if not (self._base.orthogonal and n == "weight_hh")}
-            self._base.init_(named, self.init, self.hidden_size)
-            for name in self.spec.learned:
+            # Drawn in float32 for what is narrower: torch has no QR in half precision.
+            drawn = {n: torch.empty_like(p, dtype=wide_dtype(p.dtype)) for n, p in named.items()}
+            self._base.init_(drawn, self.init, self.hidden_size)
+            for name, parameter in named.items():
+                parameter.copy_(drawn[name])
+            for name, kind in self.spec.learned_kinds.items():
                 raw = self._rule.coefficients[name].to_raw(self.spec.coefficients[name])
                 self.get_parameter(f"rule_{name}{suffix}").fill_(raw)
+                if kind == "input":
+                    self.get_parameter(f"rule_{name}_ih{suffix}").zero_()
             if self._base.orthogonal:
                 self._put_orthogonal(suffix, *self._base.initial_map(self.hidden_size, self.init, self.spec.options))
 
@@ -157,15 +167,23 @@ class Recurrent(nn.Module):
 
     def _coefficients(self, suffix: str) -> dict[str, Any]:
         c: dict[str, Any] = dict(self.spec.coefficients)
-        for name in self.spec.learned:
-            c[name] = self._rule.coefficients[name].from_raw(getattr(self, f"rule_{name}{suffix}"))
+        for name, kind in self.spec.learned_kinds.items():
+            known, raw = self._rule.coefficients[name], wide(getattr(self, f"rule_{name}{suffix}"))
+            if kind == "input":
+                c[name] = FromInput(known, raw, wide(getattr(self, f"rule_{name}_ih{suffix}")))
+            else:
+                c[name] = known.from_raw(raw)
         return c
 
     def coefficients(self, layer: int = 0, reverse: bool = False) -> dict[str, float]:
-        """The rule's coefficients as they are now (the learned ones too)."""
+        """The rule's coefficients as they are now: of those with a number for each channel the mean, of those that depend
+        on the input the value at 0.
+        """
         suffix = f"_l{layer}" + ("_reverse" if reverse else "")
         with torch.no_grad():
-            return {name: float(value) for name, value in self._coefficients(suffix).items()}
+            now = self._coefficients(suffix)
+            plain = {n: v.coefficient.from_raw(v.raw) if isinstance(v, FromInput) else v for n, v in now.items()}
+            return {n: float(v.mean()) if isinstance(v, Tensor) else float(v) for n, v in plain.items()}
 
     @property
     def execution(self) -> str:
@@ -175,6 +193,9 @@ class Recurrent(nn.Module):
     def plan_for(self, hx: object = None) -> Plan:
         """The plan of ``forward(x, hx)``."""
         return plan(self.spec, self._execution, rule_state=isinstance(hx, State))
+
+    def flatten_parameters(self) -> None:
+        """Does nothing; there for code that calls torch.nn.LSTM's: weights are handed to the kernels as they are."""
 
     def reference(self) -> Recurrent:
         """The same layer on the naive per-step reference; shares every parameter with this one."""
@@ -223,87 +244,84 @@ class Recurrent(nn.Module):
         if not self._base.orthogonal:
             raise SpecError(f"base {self.spec.base} has no orthogonal recurrent matrix")
 
-    def forward(self, x: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
-        """See the class.
+    def forward(self, x: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
+        """See the class. A given state is in the order of the batch as it was before packing, like the returned one.
+
+        Args:
+            hx: None for zeros; ``(h, c)`` for lstm, ``h`` for the other bases; or the `State` that a call returned.
 
         Raises:
-            SpecError: a shape that does not fit.
-            TypeError: a PackedSequence, which this version does not take.
+            SpecError: a shape or a dtype that does not fit.
         """
         return self._unroll(x, hx, PATHS[self.plan_for(hx).kernel])
 
-    def _unroll(self, x: Tensor, hx: Any, run: Callable[..., LayerResult]) -> tuple[Tensor, Any]:
-        """`forward` with a given path: ``run`` is called once a layer and direction, in the order of `_suffixes`."""
-        if isinstance(x, PackedSequence):
-            raise TypeError("Recurrent does not take a PackedSequence; pad the batch and mask the outputs")
-        batched = x.dim() == 3
-        if x.dim() not in (2, 3) or x.shape[-1] != self.input_size:
-            raise SpecError(f"input has shape {tuple(x.shape)}, allowed: (T, B, {self.input_size}), or (T, {self.input_size})")
-        if not batched:
-            x = x.unsqueeze(1)
-        elif self.batch_first:
-            x = x.transpose(0, 1)
-        if x.shape[0] == 0:
-            raise SpecError("input has no time steps, allowed: T >= 1")
-        states, moments, t = self._initial(x, hx, batched)
+    def _unroll(self, x: Tensor | PackedSequence, hx: Any, run: Callable[..., LayerResult]) -> tuple[Any, Any]:
+        """`forward` with a given path: ``run`` is called once a layer and direction, in the order of `_suffixes`.
+
+        Arguments and result of ``run`` are those of the functions in `mrnn_search.engine.paths`, packing included.
+        """
+        rows, packing = self._time_first(x)
+        batched = isinstance(x, PackedSequence) or x.dim() == 3
+        shape = StateShape(
+            self.num_layers * (2 if self.bidirectional else 1),
+            self.hidden_size,
+            rule_channels(self.spec, self.hidden_size),
+            self._base.states,
+            len(self._rule.program.states),
+        )
+        batch = rows.shape[1] if packing is None else packing.sizes[0]
+        start = shape.read(hx, rows, batch, batched, packing.order if packing else None)
         last_states: list[tuple[Tensor, ...]] = []
         last_moments: list[tuple[Tensor, ...]] = []
         directions: list[Tensor] = []
         for i, (suffix, layer) in enumerate(self._suffixes()):
             reverse = suffix.endswith("_reverse")
-            source = x.flip(0) if reverse else x
             y, state, held = run(
                 self.spec,
                 self._coefficients(suffix),
                 self._weights(suffix),
-                source,
-                tuple(s[i] for s in states),
-                [m[i] for m in moments],
-                t,
+                _backwards(rows, packing) if reverse else rows,
+                tuple(s[i] for s in start.states),
+                [m[i] for m in start.moments],
+                start.t,
+                packing,
             )
             last_states.append(state)
             last_moments.append(held)
-            directions.append(y.flip(0) if reverse else y)
+            directions.append(_backwards(y, packing) if reverse else y)
             if reverse or not self.bidirectional:
-                x = torch.cat(directions, dim=-1) if self.bidirectional else y
+                rows = torch.cat(directions, dim=-1) if self.bidirectional else y
                 directions = []
                 if layer + 1 < self.num_layers:
-                    x = F.dropout(x, self.dropout, self.training)
+                    rows = F.dropout(rows, self.dropout, self.training)
+        steps = rows.shape[0] if packing is None else packing.lengths
+        state = shape.write(last_states, last_moments, start.t + steps, batched, packing.restore if packing else None)
+        if packing is not None:
+            return packing.like(rows), state
         if not batched:
-            out = x.squeeze(1)
-        else:
-            out = x.transpose(0, 1) if self.batch_first else x
-        return out, self._final(last_states, last_moments, t + x.shape[0], batched)
+            return rows.squeeze(1), state
+        return rows.transpose(0, 1) if self.batch_first else rows, state
 
-    def _initial(self, x: Tensor, hx: Any, batched: bool) -> tuple[list[Tensor], list[Tensor], int]:
-        """States and moments to start from, each (num_layers·D, B, ·)."""
-        rows, batch, hidden = self.num_layers * (2 if self.bidirectional else 1), x.shape[1], self.hidden_size
-        wide = (rows, batch, self._base.gates * hidden)
-        if hx is None:
-            states = [x.new_zeros(rows, batch, hidden)] * self._base.states
-            return states, [x.new_zeros(wide)] * len(self._rule.moments), 0
-        given = list(hx) if isinstance(hx, (tuple, list)) else [hx]
-        carried, t = (list(hx.rule), hx.t) if isinstance(hx, State) else (None, 0)
-        if not batched:
-            given = [s.unsqueeze(1) for s in given]
-            carried = None if carried is None else [m.unsqueeze(1) for m in carried]
-        found = [tuple(s.shape) for s in given]
-        if found != [(rows, batch, hidden)] * self._base.states:
-            raise SpecError(f"state has shapes {found}, allowed: {self._base.states} of {(rows, batch, hidden)}")
-        if carried is None:
-            carried = [x.new_zeros(wide)] * len(self._rule.moments)
-        if [tuple(m.shape) for m in carried] != [wide] * len(self._rule.moments):
-            raise SpecError(f"rule state has shapes {[tuple(m.shape) for m in carried]}, allowed: {len(self._rule.moments)} of {wide}")
-        return given, carried, t
-
-    def _final(self, states: list[tuple[Tensor, ...]], moments: list[tuple[Tensor, ...]], t: int, batched: bool) -> Any:
-        stacked = [torch.stack(s) for s in zip(*states, strict=True)]
-        rule = [torch.stack(m) for m in zip(*moments, strict=True)]
-        if not batched:
-            stacked, rule = [s.squeeze(1) for s in stacked], [m.squeeze(1) for m in rule]
-        if self._rule.moments:
-            return State(stacked, rule, t)
-        return tuple(stacked) if self._base.states > 1 else stacked[0]
+    def _time_first(self, x: Tensor | PackedSequence) -> tuple[Tensor, Packing | None]:
+        """The input as (T, B, I), or as packed rows (N, I) and their layout."""
+        data = x.data if isinstance(x, PackedSequence) else x
+        dims = (2,) if isinstance(x, PackedSequence) else (2, 3)
+        if data.dim() not in dims or data.shape[-1] != self.input_size:
+            batched = "(B, T, {})" if self.batch_first else "(T, B, {})"
+            allowed = "(N, {}) in a PackedSequence" if isinstance(x, PackedSequence) else batched + ", or (T, {})"
+            raise SpecError(f"input has shape {tuple(data.shape)}, allowed: {allowed.replace('{}', str(self.input_size))}")
+        dtype = self.weight_ih_l0.dtype
+        if data.dtype != dtype and not torch.is_autocast_enabled(data.device.type):
+            raise SpecError(f"input has dtype {data.dtype}, allowed: the layer's, {dtype}")
+        if isinstance(x, PackedSequence):
+            return data, Packing.of(x)
+        if data.dim() == 2:
+            data = data.unsqueeze(1)
+        elif self.batch_first:
+            data = data.transpose(0, 1)
+        if data.shape[0] == 0:
+            raise SpecError("input has no time steps, allowed: T >= 1")
+        return data, None
 
     def extra_repr(self) -> str:
         text = f"{self.spec.name}, {self.input_size}, {self.hidden_size}"
@@ -311,6 +329,11 @@ class Recurrent(nn.Module):
             if getattr(self, name) != default:
                 text += f", {name}={getattr(self, name)}"
         return text
+
+
+def _backwards(rows: Tensor, packing: Packing | None) -> Tensor:
+    """Each sequence from its own end: (T, B, C), or packed rows (N, C)."""
+    return rows.flip(0) if packing is None else rows[packing.backwards]
 
 
 def parameter_groups(module: nn.Module, lr: float, lr_orthogonal: float) -> list[dict[str, Any]]:

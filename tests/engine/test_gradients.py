@@ -350,6 +350,7 @@ def test_tables():
         ({"loss": lambda y: y}, r"loss returns shape \(5, 2, 4\), allowed: a tensor of one number"),
         ({"loss": lambda y: 1.0}, "loss returns type float"),
         ({"x": torch.zeros(5, 2, 9)}, r"input has shape \(5, 2, 9\)"),
+        ({"x": torch.nn.utils.rnn.pack_sequence([data(T, WIDTH)])}, "x is a PackedSequence, allowed: a tensor"),
     ],
 )
 def test_errors_say_what_is_allowed(arguments, words):

@@ -138,12 +138,6 @@ def test_errors_say_what_is_allowed(call, words):
         call()
 
 
-def test_packed_sequences_are_refused_clearly():
-    packed = torch.nn.utils.rnn.pack_sequence([torch.zeros(3, 3)])
-    with pytest.raises(TypeError, match="PackedSequence"):
-        Recurrent(preset("lstm"), 3, 4)(packed)
-
-
 def test_plain_state_dict_has_torchs_names():
     spec = CellSpec("gru")
     ours, theirs = Recurrent(spec, 3, 4, 2, bidirectional=True).state_dict(), torch.nn.GRU(3, 4, 2, bidirectional=True).state_dict()

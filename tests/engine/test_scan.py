@@ -11,8 +11,7 @@ def naive(x, decay, gain, initial):
     m = torch.zeros_like(x[0]) if initial is None else initial
     out = []
     for t in range(len(x)):
-        d = decay[t] if isinstance(decay, torch.Tensor) and decay.dim() else decay
-        g = gain[t] if isinstance(gain, torch.Tensor) and gain.dim() else gain
+        d, g = (v[t, ..., None] if isinstance(v, torch.Tensor) and v.dim() else v for v in (decay, gain))  # (1,) or (B, 1)
         m = d * m + g * x[t]
         out.append(m)
     return torch.stack(out)
@@ -21,7 +20,7 @@ def naive(x, decay, gain, initial):
 @settings(max_examples=200, deadline=None)
 @given(
     t=st.sampled_from([1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5]),
-    kind=st.sampled_from(["float", "learned", "per step"]),
+    kind=st.sampled_from(["float", "learned", "per step", "per sequence", "gain per sequence"]),
     given_initial=st.booleans(),
     seed=st.integers(0, 2**31),
 )
@@ -34,6 +33,8 @@ def test_scan_equals_loop(t, kind, given_initial, seed):
         "float": lambda: (float(rand(1)), float(rand(1))),
         "learned": lambda: (rand(()).requires_grad_(), rand(()).requires_grad_()),
         "per step": lambda: (rand(t) * (rand(t) > 0.3), rand(t)),
+        "per sequence": lambda: (rand(t, 2) * (rand(t, 2) > 0.3), float(rand(1))),
+        "gain per sequence": lambda: (rand(t), rand(t, 2)),
     }[kind]()
     leaves = [v for v in (x, initial, decay, gain) if isinstance(v, torch.Tensor) and v.requires_grad]
     weights = rand(t, 2, 3)
