@@ -63,7 +63,7 @@ class _Identity:
     def __call__(self, point: Point) -> tuple[str, Point]:
         cell = tuple(item for item in point if item[0] not in self._fields)
         if cell not in self._cells:
-            self._cells[cell] = candidate(dict(cell)).spec.canonical().to_json()
+            self._cells[cell] = candidate(dict(cell)).spec.cell_id
         fields = {**self._defaults, **{name: value for name, value in point if name in self._fields}}
         return self._cells[cell], tuple(sorted(fields.items()))
 
@@ -74,7 +74,7 @@ def _examples(space: Space) -> tuple[tuple[str, str], ...]:
     pairs: dict[tuple[str, str], None] = {}
     for point in islice(_points(_of_cells(space), _special), PROBES):
         spec = candidate(dict(point)).spec
-        known = first.setdefault(spec.canonical().to_json(), spec.name)
+        known = first.setdefault(spec.cell_id, spec.name)
         if known != spec.name:
             pairs[known, spec.name] = None
     return tuple(islice(pairs, EXAMPLES))

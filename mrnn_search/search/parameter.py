@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from .._registry import InputError, SpecError, UnknownNameError, nearest
 from ..cells import Candidate, CellSpec
 from ..cells.bases.base import bases
-from ..cells.rules.base import rules
+from ..cells.rules.base import rule_name, rules
 from .files import shown
 
 Value = str | bool | int | float | None
@@ -188,7 +188,7 @@ class Target:
             case "base":
                 bases[normal]
             case "rule":
-                rules[normal]
+                return rule_name(normal)
             case "coefficient":
                 return rules[self.owner].coefficients[self.key].check(self.key, normal)
             case "option":
