@@ -31,6 +31,11 @@ def preset(name: str, **arguments: float) -> CellSpec:
     return make(**arguments)
 
 
+def arguments(name: str) -> dict[str, float | str | None]:
+    """The arguments of a preset and their defaults."""
+    return {key: argument.default for key, argument in inspect.signature(_presets[name]).parameters.items()}
+
+
 def presets() -> dict[str, str]:
     """Name -> one line on what it is."""
     return {name: (inspect.getdoc(_presets[name]) or "").splitlines()[0] for name in _presets}
@@ -96,6 +101,12 @@ def nesterov_lstm(epsilon: float = 1.0, restart: int = 2) -> CellSpec:
     return CellSpec("lstm", "nesterov", {"epsilon": epsilon, "restart": restart})
 
 
+@_presets.register("nesterov_lstm_released")
+def nesterov_lstm_released(epsilon: float = 1.0, restart: int = 2) -> CellSpec:
+    """SRLSTM as in the authors' code for MNIST and TIMIT: Nesterov on the pre-activation, the drive's sign turned."""
+    return CellSpec("lstm", "nesterov_released", {"epsilon": epsilon, "restart": restart})
+
+
 @_presets.register("input_gain_lstm")
 def input_gain_lstm(epsilon: float = 0.6) -> CellSpec:
     """Control: an LSTM with its drive scaled by epsilon, no momentum."""
@@ -106,3 +117,12 @@ def input_gain_lstm(epsilon: float = 0.6) -> CellSpec:
 def ema_lstm(mu: float = 0.6) -> CellSpec:
     """Control: momentum at gain 1 (epsilon = 1 - mu), so that only memory changes."""
     return CellSpec("lstm", "heavy_ball", {"mu": mu, "epsilon": 1 - mu})
+
+
+@_presets.register("bias_matched_lstm")
+def bias_matched_lstm(mu: float = 0.6, epsilon: float = 0.6) -> CellSpec:
+    """Control: a plain LSTM with the initial forget bias that momentum_lstm(mu, epsilon) settles at (init="paper")."""
+    from .controls import matched_forget_bias
+
+    matched = matched_forget_bias(momentum_lstm(mu, epsilon))
+    return CellSpec("lstm", options={"forget_bias": f"{matched:.12g}"})

@@ -13,11 +13,14 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._registry import SpecError, UnknownNameError
 from .bases.base import bases
 from .rules.base import Rule, find_rule, rule_name
+
+if TYPE_CHECKING:
+    from .describe import Description
 
 OPTIMIZERS = ("rmsprop", "adam", "sgd")
 INITS = ("paper", "torch")
@@ -152,11 +155,11 @@ class CellSpec:
 
         return controls(self)
 
-    def describe(self, input_size: int = 1, hidden_size: int = 1) -> Any:
-        """Name, equations and sizes; see `mrnn_search.cells.describe`."""
+    def describe(self, input_size: int | None = None, hidden_size: int | None = None) -> Description:
+        """Name, formulas (text and LaTeX) and, for given sizes, the number of parameters; see `mrnn_search.cells.describe`."""
         from .describe import describe
 
-        return describe(self)
+        return describe(self, input_size, hidden_size)
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .._registry import InputError
-from .tables import JsonOption, lines, show, write_json
+from .tables import JsonOption, lines, listing, panel, show, write_json
 
 NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", help="Show this one in full.")]
 
@@ -51,44 +51,135 @@ def benchmarks(name: NameArgument = None, as_json: JsonOption = False) -> None:
     show(facts, as_json)
 
 
-def cells(name: NameArgument = None, as_json: JsonOption = False) -> None:
-    """Named cells (presets): the plain ones, the paper's, and controls."""
-    from ..cells.bases.base import bases
-    from ..cells.presets import preset, presets
-    from ..cells.rules.base import rules
+ValueArguments = Annotated[list[str] | None, typer.Argument(metavar="ARG=VALUE", help="Arguments of the cell, e.g. mu=0.9.")]
+LatexOption = Annotated[bool, typer.Option("--latex", help="Equations in LaTeX.")]
+
+
+def cells(
+    name: NameArgument = None,
+    values: ValueArguments = None,
+    latex: LatexOption = False,
+    input_size: Annotated[int, typer.Option(help="I, for the number of parameters.", min=1)] = 28,
+    hidden_size: Annotated[int, typer.Option(help="H, for the number of parameters.", min=1)] = 128,
+    as_json: JsonOption = False,
+) -> None:
+    """Named cells (presets): the plain ones, the paper's, and controls; and the bases that cells are built on."""
+    from ..cells.presets import arguments, preset, presets
 
     if name is None:
-        lines([{"name": known, "description": line} for known, line in presets().items()], as_json)
+        _all_cells(as_json)
         return
-    spec = preset(name)
-    facts: dict[str, Any] = {"name": name, "description": presets()[name], "cell": spec.name, "cell_id": spec.cell_id}
-    facts |= spec.to_dict()
-    facts["equations"] = [*rules[spec.rule].equations, *bases[spec.base].equations]
-    facts["sources"] = [rules[spec.rule].source, bases[spec.base].source]
-    show(facts, as_json)
+    spec = preset(name, **_arguments(name, values or []))
+    described = spec.describe(input_size, hidden_size)
+    facts: dict[str, Any] = {"name": name, "description": presets()[name], "arguments": arguments(name), "cell": spec.name}
+    facts |= {"cell_id": spec.cell_id, **spec.to_dict()}
+    facts |= {"equations": list(described.equations), "latex": list(described.latex), "formula": described.formula}
+    facts |= {"parameters": described.parameters, "input_size": input_size, "hidden_size": hidden_size}
+    facts |= {"sources": list(described.sources), "controls": {key: control.name for key, control in spec.controls().items()}}
+    if as_json:
+        write_json(facts)
+        return
+    shown: dict[str, Any] = {"": f"{presets()[name]}", "cell": spec.name, "equations": facts["latex" if latex else "equations"]}
+    shown |= {"coefficients": _coefficients(spec.rule_type.coefficients, spec.coefficients)} if spec.coefficients else {}
+    shown |= {"options": dict(spec.options)} if spec.options else {}
+    shown |= {"parameters": f"{described.parameters:,} in a layer of {hidden_size} units on {input_size} inputs"}
+    shown |= {"controls": facts["controls"]} if facts["controls"] else {}
+    shown |= {"sources": facts["sources"], "arguments": ", ".join(f"{k}={v}" for k, v in arguments(name).items()) or "none"}
+    shown |= {"cell_id": spec.cell_id}
+    panel(name, shown)
 
 
-def rules(name: NameArgument = None, as_json: JsonOption = False) -> None:
-    """Rules: optimizer-derived updates that turn the drive into what the gates see."""
+def _arguments(name: str, given: list[str]) -> dict[str, Any]:
+    """``mu=0.9`` as arguments of a preset.
+
+    Raises:
+        InputError: no ``=`` in it.
+    """
+    import yaml
+
+    out = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"{text!r} is no argument of {name}, allowed: ARG=VALUE, e.g. mu=0.9")
+        out[key] = yaml.safe_load(value)
+    return out
+
+
+def _all_cells(as_json: bool) -> None:
+    from ..cells.bases.base import bases
+    from ..cells.presets import preset, presets
+
+    rows = [{"name": known, "description": line, "cell": preset(known).name} for known, line in presets().items()]
+    if as_json:
+        lines(rows, True)
+        return
+
+    def kind(row: dict[str, str]) -> str:
+        if row["description"].startswith("Control"):
+            return "Controls: what to compare with"
+        return "Plain" if preset(row["name"]).rule == "plain" else "Derived from an optimizer"
+
+    for title in ("Plain", "Derived from an optimizer", "Controls: what to compare with"):
+        listing(title, [(r["name"], r["description"], r["cell"]) for r in rows if kind(r) == title], ("cell", "what it is", "base and rule"))
+    what = [(known, _first_line(bases[known]), " ".join(bases[known].gate_names)) for known in bases]
+    listing("Bases", what, ("base", "one step", "gates"))
+    print("mrnn-search cells NAME [mu=0.9 …] shows one in full; mrnn-search rules has the rules that go on any base.")
+
+
+def rules(name: NameArgument = None, latex: LatexOption = False, as_json: JsonOption = False) -> None:
+    """Rules: optimizer-derived updates that turn the drive into what the gates see. NAME may be a formula."""
     from ..cells import presets as _  # noqa: F401  registers the built-in rules
+    from ..cells.formula.node import ELEMENTWISE, TEMPORAL
+    from ..cells.rules.base import find_rule
     from ..cells.rules.base import rules as registry
 
     if name is None:
-        lines([{"name": known, "description": _first_line(registry[known])} for known in registry], as_json)
+        found = [
+            {"name": known, "description": registry[known].summary(), "result": registry[known].program.equations()[-1]} for known in registry
+        ]
+        if as_json:
+            lines([row | {"formula": registry[row["name"]].program.text} for row in found], True)
+            return
+        listing("Rules", [(r["name"], r["description"], ", ".join(registry[r["name"]].coefficients)) for r in found], ("rule", "", "coefficients"))
+        language = [(known, meaning) for known, (*_, meaning) in {**TEMPORAL, **ELEMENTWISE}.items()]
+        language += [("m(beta)", "ema(u, beta)"), ("n(beta)", "ema(u^2, beta)"), ("cycle(F)", "1 to F, starting over"), ("t", "the step, from 1")]
+        listing('A formula is a rule too: "m(0.9) / sqrt(n(0.99) + 1e-8)"', language, ("in a formula", "means"))
+        print('mrnn-search rules NAME shows one in full, mrnn-search rules "FORMULA" what a formula computes.')
         return
-    rule = registry[name]
-    ranges = {
-        known: {"default": c.default, "allowed": c.allowed(known), "learnable": c.learnable, "meaning": c.meaning}
-        for known, c in rule.coefficients.items()
-    }
-    facts = {
+    rule = find_rule(name)
+    program = rule.program
+    facts: dict[str, Any] = {
         "name": name,
-        "description": _first_line(rule),
-        "equations": list(rule.equations),
-        "coefficients": ranges,
+        "description": rule.summary(),
+        "formula": program.text,
+        "equations": list(program.equations()),
+        "latex": list(program.equations(latex=True)),
+        "coefficients": {
+            known: {"default": c.default, "allowed": c.allowed(known), "learnable": c.learnable, "meaning": c.meaning}
+            for known, c in rule.coefficients.items()
+        },
+        "states": len(program.states),
+        "linear": program.linear,
+        "scopes": ["preactivation"] if program.coupled else ["drive", "preactivation", "hidden"],
         "source": rule.source,
     }
-    show(facts, as_json)
+    if as_json:
+        write_json(facts)
+        return
+    shown: dict[str, Any] = {"": rule.summary(), "equations": facts["latex" if latex else "equations"], "formula": program.text}
+    shown |= {"coefficients": _coefficients(rule.coefficients)} if rule.coefficients else {}
+    shown |= {"state": f"{len(program.states)} tensor{'s' * (len(program.states) != 1)} beside the cell's own"}
+    shown |= {"acts on": " or ".join(facts["scopes"]) + (" (linear: runs on torch's own kernels)" if program.linear else "")}
+    panel(name, shown | ({"source": rule.source} if rule.source else {}))
+
+
+def _coefficients(known: Any, values: Any = None) -> dict[str, str]:
+    """Coefficient -> value (or default), range, and meaning."""
+    return {
+        name: f"{(values or {}).get(name, c.default):g}".ljust(8) + f"  {c.allowed(name)}; {c.meaning}" + ("" if c.learnable else " (not learnable)")
+        for name, c in known.items()
+    }
 
 
 def studies(

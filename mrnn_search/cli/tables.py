@@ -129,6 +129,51 @@ def show(facts: Mapping[str, Any], as_json: bool = False) -> None:
         print(f"{key:<{width}}  {_value(value, width + 2)}".rstrip())
 
 
+def listing(title: str, rows: Sequence[tuple[str, ...]], headings: tuple[str, ...]) -> None:
+    """A titled table of texts; wraps within the terminal."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for i, heading in enumerate(headings):
+        table.add_column(heading, no_wrap=i == 0, overflow="fold", style="cyan" if i == 0 else "")
+    for row in rows:
+        table.add_row(*row)
+    _print(table)
+    print()
+
+
+def panel(title: str, facts: Mapping[str, Any]) -> None:
+    """One thing in full: its name in bold, then ``key  value``; nested values are lines of their own, and long ones wrap."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="cyan")
+    table.add_column(overflow="fold")
+    table.add_row("", Text(title, style="bold"))
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            inner = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+            inner.add_column(no_wrap=True)
+            inner.add_column(overflow="fold")
+            for name, text in value.items():
+                inner.add_row(str(name), str(text))
+            table.add_row(key, inner)
+        else:
+            table.add_row(key, "\n".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
+    _print(table)
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, markup=False, emoji=False, file=sys.stdout)
+    with console.capture() as capture:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
 def _value(value: object, indent: int) -> str:
     gap = "\n" + " " * indent
     if isinstance(value, dict):

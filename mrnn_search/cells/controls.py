@@ -1,0 +1,75 @@
+"""What a cell must be compared with before its rule gets the credit.
+
+Much of what momentum was said to do, an input gain does, or a shifted forget bias (`docs`: the paper's own ablations). A control
+keeps one of these and leaves the rule out.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from .algebra import spec_has_drive_bias
+from .bases.base import bases
+from .formula.run import run_step
+from .spec import CellSpec
+
+SETTLED = 5_000  # steps after which a constant drive counts as settled: decays of 0.999 have e^-5 left
+PERIOD = 840  # steps that are averaged, for scheduled rules; a multiple of every restart up to 8, of 10, 12, 14, 15, 20, 40 …
+
+
+def steady_gain(spec: CellSpec, drive: float = 1.0) -> float:
+    """What the rule makes of a drive that has been ``drive`` for long, divided by ``drive``.
+
+    ``epsilon / (1 - mu)`` for heavy ball; rules that divide by the drive's own size depend on ``drive``.
+    """
+    program = spec.rule_type.program
+    u = torch.full((1, 1), drive, dtype=torch.float64)
+    held = tuple(torch.zeros_like(u) for _ in program.states)
+    # `run_step` sees few different steps: once nothing moves and nothing is scheduled, the rest is known
+    total, count = 0.0, 0
+    for t in range(1, SETTLED + PERIOD + 1):
+        d, new = run_step(program, spec.coefficients, u, held, t, torch.zeros_like(u))
+        if not program.timed and all(bool((a - b).abs().max() <= 1e-15 * a.abs().max()) for a, b in zip(new, held, strict=True)):
+            return float(d) / drive
+        held = new
+        if t > SETTLED:
+            total, count = total + float(d), count + 1
+    return total / count / drive
+
+
+def matched_forget_bias(spec: CellSpec) -> float:
+    """Initial value for both forget biases of a plain lstm at whose sum the cell settles: ``(b_hh + gain b_ih) / 2``."""
+    b = float(spec.options["forget_bias"])
+    return b * (1 + steady_gain(spec, b)) / 2 if b else 0.0
+
+
+def controls(spec: CellSpec) -> dict[str, CellSpec]:
+    """Control -> cell; those that make sense for the cell and are not the cell itself.
+
+    * "plain": the base alone.
+    * "input_gain": the drive scaled by what the rule scales a steady drive of 1 by; no memory.
+    * "ema": momentum at gain 1 (epsilon = 1 - mu), so that only memory changes; for rules with a mu.
+    * "bias_matched": a plain lstm whose forget bias starts where the rule would take it.
+    """
+    plain = CellSpec(spec.base, options=spec.options)
+    if plain.cell_id == spec.cell_id:
+        return {}
+    made = {"plain": plain}
+    if spec.scope == "drive":
+        where = {"options": spec.options, "gates": spec.gates, "drive_bias": spec.drive_bias}
+        gain = steady_gain(spec)
+        if gain > 0:
+            made["input_gain"] = CellSpec(spec.base, "heavy_ball", {"mu": 0.0, "epsilon": gain}, **where)  # type: ignore[arg-type]
+        if "mu" in spec.coefficients:
+            made["ema"] = CellSpec(spec.base, "ema", {"mu": spec.coefficients["mu"]}, **where)  # type: ignore[arg-type]
+        inside = spec.drive_bias == "inside" and spec_has_drive_bias(spec) and (spec.gates is None or "f" in spec.gates)
+        if "forget_bias" in bases[spec.base].options and inside:
+            matched = {**spec.options, "forget_bias": f"{matched_forget_bias(spec):.12g}"}
+            made["bias_matched"] = CellSpec(spec.base, options=matched)
+    seen = {spec.cell_id}
+    out = {}
+    for name, control in made.items():
+        if control.cell_id not in seen:
+            seen.add(control.cell_id)
+            out[name] = control
+    return out
