@@ -24,14 +24,14 @@ def wide_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def wide(x: Tensor) -> Tensor:
     """``x`` in the dtype in which moments are kept."""
-    return x.to(wide_dtype(x.dtype))
+    dtype = wide_dtype(x.dtype)
+    return x if x.dtype == dtype else x.to(dtype)
 
 
-def _per_step(value: object, steps: Tensor, like: Tensor) -> Tensor:
-    """``value`` (a float or a tensor (), (T,) or (T, B)) as a tensor (T,) or (B, T) of ``like``'s dtype and device."""
-    tensor = value if isinstance(value, Tensor) else torch.tensor(value, dtype=steps.dtype, device=like.device)
-    tensor = tensor.to(like.dtype)
-    return tensor.T if tensor.dim() == 2 else tensor.expand(steps.shape)
+def _per_step(value: object, x: Tensor) -> Tensor:
+    """``value`` (a float or a tensor (), (T,) or (T, B)) as a tensor (T,) or (B, T) of the dtype and device of ``x`` (T, ...)."""
+    tensor = value.to(x.dtype) if isinstance(value, Tensor) else torch.tensor(value, dtype=x.dtype, device=x.device)
+    return tensor.T if tensor.dim() == 2 else tensor.expand(x.shape[0])
 
 
 def transfer(decay: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,8 +47,8 @@ def transfer(decay: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
     ones = torch.ones(n, n, dtype=decay.dtype, device=decay.device)
     # Column s: ones down to row s, then the decays; its running product is the weight of x_s in every later m_t.
     below = ones.tril(-1).bool()
-    products = torch.where(below, decay[..., None], ones).cumprod(-2)
-    return products.tril() * gain[..., None, :], decay.cumprod(-1)
+    products = torch.where(below, decay.unsqueeze(-1), ones).cumprod(-2)
+    return products.tril() * gain.unsqueeze(-2), decay.cumprod(-1)
 
 
 def _chunk(x: Tensor, matrix: Tensor, carry: Tensor, initial: Tensor | None) -> Tensor:
@@ -78,8 +78,7 @@ def linear_scan(x: Tensor, decay: object, gain: object, initial: Tensor | None =
 
 
 def _linear_scan(x: Tensor, decay: object, gain: object, initial: Tensor | None) -> Tensor:
-    steps = torch.arange(x.shape[0], dtype=torch.float64, device=x.device)
-    decays, gains = _per_step(decay, steps, x), _per_step(gain, steps, x)
+    decays, gains = _per_step(decay, x), _per_step(gain, x)
     if decays.shape != gains.shape:
         decays, gains = torch.broadcast_tensors(decays, gains)
     constant = not any(isinstance(v, Tensor) and v.dim() for v in (decay, gain))
@@ -89,7 +88,7 @@ def _linear_scan(x: Tensor, decay: object, gain: object, initial: Tensor | None)
         part = x[start : start + CHUNK]
         n = part.shape[0]
         if shared is None or not constant or shared[1].shape[-1] != n:
-            shared = transfer(decays[..., start : start + n], gains[..., start : start + n])
+            shared = transfer(decays.narrow(-1, start, n), gains.narrow(-1, start, n))
         m = _chunk(part, *shared, carried)
         carried = m[-1]
         chunks.append(m)
