@@ -99,7 +99,7 @@ def equations(spec: CellSpec, *, latex: bool = False) -> tuple[str, ...]:
     inside = " + b" if has_bias and spec.drive_bias == "inside" else ""
     drive = f"u_t = W x_t{inside}"
     outside = " + b" if has_bias and spec.drive_bias == "outside" else ""
-    only = "" if spec.gates is None else (r" \quad (\text{" if latex else " (") + f"gates {', '.join(spec.gates)} only" + ("})" if latex else ")")
+    only = "" if spec.gates is None else _only(spec, latex)
     if spec.scope == "hidden":
         plain = [_join(line, "u", outside, False) for line in lines]
         plain = [line.replace("h_t =", r"\hat h_t =" if latex else "f_t =") for line in plain]
@@ -109,6 +109,14 @@ def equations(spec: CellSpec, *, latex: bool = False) -> tuple[str, ...]:
         rule = program.equations(latex=latex) if program.coupled else _rule(program, "p", latex, "p_t = u_t + r_t", "a")
         return (drive, *_with(rule, only), *(_join(line, "u", outside, True) for line in lines))
     return (drive, *_with(program.equations(latex=latex), only), *(_join(line, "d", outside, False) for line in lines))
+
+
+def _only(spec: CellSpec, latex: bool) -> str:
+    gates = ", ".join(spec.gates or ())
+    others = "u_t" if spec.scope == "drive" else "u_t + r_t"
+    if latex:
+        return rf" \quad \text{{for {gates}; the other gates see }} {others}"
+    return f"  for {gates}; the other gates see {others}"
 
 
 def _rule(program: Any, letter: str, latex: bool, first: str, result: str = "d") -> tuple[str, ...]:

@@ -5,6 +5,7 @@ Shapes: B batch, I input, H hidden, G gate blocks. Parameter names are torch.nn.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import ClassVar
@@ -94,6 +95,14 @@ class Base(ABC):
         torch.nn.init.eye_(w["weight_hh"])
         for name in w.keys() & {"bias_ih", "bias_hh"}:
             torch.nn.init.zeros_(w[name])
+
+    @classmethod
+    def num_parameters(cls, input_size: int, hidden_size: int, bias: bool) -> int:
+        """How many numbers train: an orthogonal matrix counts H(H - 1)/2."""
+        total = sum(math.prod(shape) for shape in cls.shapes(input_size, hidden_size, bias).values())
+        if cls.orthogonal:
+            total -= cls.gates * (hidden_size**2 - hidden_size * (hidden_size - 1) // 2)
+        return total
 
     @classmethod
     def initial_map(cls, hidden_size: int, how: str, options: Mapping[str, str]) -> tuple[Tensor, Tensor]:
