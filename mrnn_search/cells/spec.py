@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .._registry import SpecError, UnknownNameError
-from .bases.base import bases
+from .bases.base import WordsOrWhole, bases
 from .rules.base import rules
 
 OPTIMIZERS = ("rmsprop", "adam", "sgd")
@@ -42,7 +42,8 @@ class CellSpec:
         rule: name of a rule (`mrnn_search.cells.rules`), e.g. "heavy_ball".
         coefficients: the rule's coefficients; those left out take the rule's default.
         learned: names of coefficients that are trained; each starts at its value in ``coefficients``.
-        options: the base's options, e.g. ``{"activation": "relu"}`` for "rnn"; those left out take the base's default.
+        options: the base's options, e.g. ``{"activation": "relu"}`` for "rnn"; those left out take the base's default. A number
+            may be given as a number (``{"rebase": 100}``); it is kept as text.
 
     Raises:
         UnknownNameError: a name that does not exist.
@@ -61,7 +62,7 @@ class CellSpec:
         rule: str = "plain",
         coefficients: Mapping[str, float] | None = None,
         learned: Iterable[str] = (),
-        options: Mapping[str, str] | None = None,
+        options: Mapping[str, str | int] | None = None,
     ) -> None:
         rule_type, base_type = rules[rule], bases[base]
         full = rule_type.complete(dict(coefficients or {}))
@@ -105,7 +106,8 @@ class CellSpec:
         known = rules[self.rule].coefficients
         told = [(k, v) for k, v in self._coefficients if not (known[k].guard and v == known[k].default)]
         parts = [f"{k}{'*' if k in self.learned else ''}={v:.3g}" for k, v in told]
-        chosen = [v for k, v in self._options if v != bases[self.base].options[k][0]]
+        allowed = bases[self.base].options
+        chosen = [f"{k}={v}" if isinstance(allowed[k], WordsOrWhole) else v for k, v in self._options if v != allowed[k][0]]
         rule = f"{self.rule}({', '.join(parts)})-" if self.rule != "plain" else ""
         return rule + self.base + (f"[{', '.join(chosen)}]" if chosen else "")
 

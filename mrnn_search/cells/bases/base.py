@@ -18,13 +18,29 @@ from ..._registry import Registry, UnknownNameError
 Weights = Mapping[str, Tensor]
 
 
+class WordsOrWhole(tuple[str, ...]):
+    """The allowed values of an option that is one of these words, the default first, or any whole number >= 1.
+
+    As every option's, its value is text: `read` gives 100 and "100" one form.
+    """
+
+    BELOW: ClassVar[int] = 2**63  # fits the integers of every storage
+
+    def read(self, value: object) -> str | None:
+        """``value`` as text; None if it is neither."""
+        if isinstance(value, str):
+            whole = value.isascii() and value.isdigit() and len(value) < 20 and value[0] != "0"
+            return value if value in self or whole and int(value) < self.BELOW else None
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) and 1 <= value < self.BELOW else None
+
+
 class Base(ABC):
     """One base; all methods are class methods.
 
     Attributes:
         gates: G, blocks of H rows in the weights.
         states: how many state tensors (B, H): 1 (h) or 2 (h, c).
-        options: name -> allowed values, the default first.
+        options: name -> allowed values, the default first; `WordsOrWhole` where whole numbers are among them.
         later_options: those that the base got after its first version: a spec's JSON, and so its identity, leaves them out at
             their default, which therefore must never change. Cells from before keep their identity.
         biases: `shapes` has ``bias_ih`` and ``bias_hh``.
@@ -75,18 +91,22 @@ class Base(ABC):
                 torch.nn.init.uniform_(tensor, -bound, bound)
             return
         torch.nn.init.orthogonal_(w["weight_ih"])
-        torch.nn.init.eye_(w["weight_hh"])
+        if "weight_hh" in w:  # not where `initial_map` gives it
+            torch.nn.init.eye_(w["weight_hh"])
         for name in w.keys() & {"bias_ih", "bias_hh"}:
             torch.nn.init.zeros_(w[name])
 
     @classmethod
     def initial_map(cls, hidden_size: int, how: str, options: Mapping[str, str]) -> tuple[Tensor, Tensor]:
-        """Orthogonal bases: centre and matrix (H, H) of ``weight_hh = centre @ map(matrix)``; map(0) is the identity."""
+        """Orthogonal bases: centre and matrix (H, H) of ``weight_hh = centre @ map(matrix)``; map(0) is the identity.
+
+        Asked once for each gate, in their order.
+        """
         raise TypeError(f"{cls.__name__} has no orthogonal matrix")
 
     @classmethod
-    def complete(cls, given: Mapping[str, str]) -> dict[str, str]:
-        """Every option: the given ones, checked, and defaults for the rest.
+    def complete(cls, given: Mapping[str, str | int]) -> dict[str, str]:
+        """Every option, as text: the given ones, checked, and defaults for the rest.
 
         Raises:
             UnknownNameError: an option or a value that the base does not have.
@@ -94,11 +114,18 @@ class Base(ABC):
         for name in given:
             if name not in cls.options:
                 raise UnknownNameError(f"option of {cls.__name__}", name, cls.options)
-        chosen = {name: given.get(name, allowed[0]) for name, allowed in cls.options.items()}
-        for name, value in chosen.items():
-            if value not in cls.options[name]:
-                raise UnknownNameError(name, value, cls.options[name])
-        return chosen
+        return {name: _checked(name, given.get(name, allowed[0]), allowed) for name, allowed in cls.options.items()}
+
+
+def _checked(name: str, value: str | int, allowed: tuple[str, ...]) -> str:
+    if not isinstance(allowed, WordsOrWhole):
+        if isinstance(value, str) and value in allowed:
+            return value
+        raise UnknownNameError(name, value, allowed)
+    text = allowed.read(value)
+    if text is None:
+        raise UnknownNameError(name, value, [*allowed, "a whole number >= 1"])
+    return text
 
 
 def recurrent_term(w: Weights, h: Tensor) -> Tensor:

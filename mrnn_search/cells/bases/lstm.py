@@ -1,6 +1,7 @@
 """Long short-term memory, gate order i, f, g, o as in torch.nn.LSTM."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ class LSTM(Base):
 
     gates = 4
     states = 2
-    equations = (
+    equations: ClassVar[tuple[str, ...]] = (
         "[i, f, g, o] = d_t + U h_{t-1} + b_u",
         "c_t = sigmoid(f) c_{t-1} + sigmoid(i) tanh(g)",
         "h_t = sigmoid(o) tanh(c_t)",
