@@ -133,10 +133,7 @@ def run(count: int, seed: int, progress: bool = False) -> dict[str, Any]:
         if progress and (n + 1) % 500 == 0:
             print(f"{n + 1:,} specs, {len(by_cell):,} cells", file=sys.stderr)
     wrong = [
-        (first.name, other.name)
-        for (first, y), *others in by_cell.values()
-        for other, z in others
-        if y.shape == z.shape and not near(y, z)
+        (first.name, other.name) for (first, y), *others in by_cell.values() for other, z in others if y.shape == z.shape and not near(y, z)
     ]
     missed = [pair for group in by_parameters.values() for pair in equal_outputs(group)]
     collapsed = [(len({s.name for s, _ in specs}), specs[0][0].name) for specs in by_cell.values()]

@@ -90,7 +90,7 @@ class Coupled:
         elif count == 1:
             a = self._rule(d, r) if first in self.chosen else d + r
         else:
-            pairs = zip(d.split(self.size, -1), r.split(self.size, -1), strict=True)
+            pairs = zip(d.chunk(count, -1), r.chunk(count, -1), strict=True)
             return torch.cat([self(d_i, r_i, first + i) for i, (d_i, r_i) in enumerate(pairs)], -1)
         return a if self.bias is None else a + self.bias[first * self.size : (first + count) * self.size]
 

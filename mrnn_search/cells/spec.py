@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from .._registry import SpecError, UnknownNameError
-from .bases.base import bases
+from .bases.base import OpenOption, bases
 from .rules.base import Rule, find_rule, rule_name
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ class CellSpec:
         learned: names of coefficients that are trained; each starts at its value in ``coefficients``. A mapping says how:
             "scalar" (one number a layer), "unit" (one for each channel) or "input" (one for each step and sequence,
             ``map(raw + w · x_t)``, with w starting at 0).
-        options: the base's options, e.g. ``{"activation": "relu"}`` for "rnn"; those left out take the base's default.
+        options: the base's options, e.g. ``{"activation": "relu"}`` for "rnn"; those left out take the base's default. A number
+            may be given as a number (``{"rebase": 100}``); it is kept as text.
         scope: what the rule acts on: "drive" (u_t, the default), "preactivation" (u_t + r_t; the only one of rules that read
             r, and their default) or "hidden" (the plain cell's step: ``h_t = h_{t-1} + rule(f(x_t, h_{t-1}) - h_{t-1})``).
         gates: names of the gates whose drive or pre-activation the rule acts on, e.g. "g" of an lstm; None: all.
@@ -77,7 +78,7 @@ class CellSpec:
         rule: str = "plain",
         coefficients: Mapping[str, float] | None = None,
         learned: Iterable[str] | Mapping[str, str] = (),
-        options: Mapping[str, str] | None = None,
+        options: Mapping[str, str | int | float] | None = None,
         scope: str | None = None,
         gates: Iterable[str] | None = None,
         drive_bias: str = "inside",
@@ -180,9 +181,11 @@ class CellSpec:
         natural = "preactivation" if self.rule_type.program.coupled else "drive"
         where = [self.scope] if self.scope != natural else []
         where += ["".join(self.gates) if all(len(g) == 1 for g in self.gates) else "+".join(self.gates)] if self.gates else []
-        rule += f"@{':'.join(where)}" if where else ""
-        rule += "+b" if self.drive_bias == "outside" else ""
-        chosen = [v for k, v in self._options if v != bases[self.base].options[k][0]]
+        if rule:  # plain does nothing, wherever
+            rule += f"@{':'.join(where)}" if where else ""
+            rule += "+b" if self.drive_bias == "outside" else ""
+        allowed = bases[self.base].options
+        chosen = [f"{k}={v}" if isinstance(allowed[k], OpenOption) else v for k, v in self._options if v != allowed[k][0]]
         return (f"{rule}-" if rule else "") + self.base + (f"[{', '.join(chosen)}]" if chosen else "")
 
     def to_dict(self) -> dict[str, Any]:

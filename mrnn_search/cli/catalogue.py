@@ -95,14 +95,15 @@ def _arguments(name: str, given: list[str]) -> dict[str, Any]:
     Raises:
         InputError: no ``=`` in it.
     """
-    import yaml
-
-    out = {}
+    out: dict[str, Any] = {}
     for text in given:
         key, equals, value = text.partition("=")
         if not equals:
             raise InputError(f"{text!r} is no argument of {name}, allowed: ARG=VALUE, e.g. mu=0.9")
-        out[key] = yaml.safe_load(value)
+        try:
+            out[key] = int(value) if value.strip().isdigit() else float(value)
+        except ValueError:
+            out[key] = value
     return out
 
 
@@ -120,8 +121,9 @@ def _all_cells(as_json: bool) -> None:
             return "Controls: what to compare with"
         return "Plain" if preset(row["name"]).rule == "plain" else "Derived from an optimizer"
 
+    headings = ("cell", "what it is", "base and rule")
     for title in ("Plain", "Derived from an optimizer", "Controls: what to compare with"):
-        listing(title, [(r["name"], r["description"], r["cell"]) for r in rows if kind(r) == title], ("cell", "what it is", "base and rule"))
+        listing(title, [(r["name"], r["description"], r["cell"]) for r in rows if kind(r) == title], headings)
     what = [(known, _first_line(bases[known]), " ".join(bases[known].gate_names)) for known in bases]
     listing("Bases", what, ("base", "one step", "gates"))
     print("mrnn-search cells NAME [mu=0.9 …] shows one in full; mrnn-search rules has the rules that go on any base.")
@@ -130,20 +132,19 @@ def _all_cells(as_json: bool) -> None:
 def rules(name: NameArgument = None, latex: LatexOption = False, as_json: JsonOption = False) -> None:
     """Rules: optimizer-derived updates that turn the drive into what the gates see. NAME may be a formula."""
     from ..cells import presets as _  # noqa: F401  registers the built-in rules
-    from ..cells.formula.node import ELEMENTWISE, TEMPORAL
+    from ..cells.formula.node import ELEMENTWISE, SHORT, TEMPORAL
     from ..cells.rules.base import find_rule
     from ..cells.rules.base import rules as registry
 
     if name is None:
-        found = [
-            {"name": known, "description": registry[known].summary(), "result": registry[known].program.equations()[-1]} for known in registry
-        ]
+        known = {rule: registry[rule] for rule in registry}
         if as_json:
-            lines([row | {"formula": registry[row["name"]].program.text} for row in found], True)
+            lines([{"name": n, "description": r.summary(), "formula": r.program.text} for n, r in known.items()], True)
             return
-        listing("Rules", [(r["name"], r["description"], ", ".join(registry[r["name"]].coefficients)) for r in found], ("rule", "", "coefficients"))
-        language = [(known, meaning) for known, (*_, meaning) in {**TEMPORAL, **ELEMENTWISE}.items()]
-        language += [("m(beta)", "ema(u, beta)"), ("n(beta)", "ema(u^2, beta)"), ("cycle(F)", "1 to F, starting over"), ("t", "the step, from 1")]
+        listing("Rules", [(n, r.summary(), ", ".join(r.coefficients)) for n, r in known.items()], ("rule", "", "coefficients"))
+        language = [(word, meaning) for word, (*_, meaning) in {**TEMPORAL, **ELEMENTWISE}.items()]
+        language += [(f"{word}(beta)", meaning) for word, meaning in SHORT.items()]
+        language += [("cycle(F)", "1 to F, starting over"), ("t", "number of the step, from 1")]
         listing('A formula is a rule too: "m(0.9) / sqrt(n(0.99) + 1e-8)"', language, ("in a formula", "means"))
         print('mrnn-search rules NAME shows one in full, mrnn-search rules "FORMULA" what a formula computes.')
         return
@@ -176,10 +177,11 @@ def rules(name: NameArgument = None, latex: LatexOption = False, as_json: JsonOp
 
 def _coefficients(known: Any, values: Any = None) -> dict[str, str]:
     """Coefficient -> value (or default), range, and meaning."""
-    return {
-        name: f"{(values or {}).get(name, c.default):g}".ljust(8) + f"  {c.allowed(name)}; {c.meaning}" + ("" if c.learnable else " (not learnable)")
-        for name, c in known.items()
-    }
+    rows = {}
+    for name, c in known.items():
+        value = (values or {}).get(name, c.default)
+        rows[name] = f"{value:<8g}  {c.allowed(name)}; {c.meaning}{'' if c.learnable else ' (not learnable)'}"
+    return rows
 
 
 def studies(

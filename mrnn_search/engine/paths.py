@@ -137,7 +137,8 @@ def run_vendor(
     is inside the rule. Needs a rule state of zero; returns the true one, ``v_T = W z_T + b c_T``.
     """
     program = spec.rule_type.program
-    weight, bias, held = w["weight_ih"], w.get("bias_ih"), ()
+    held: tuple[Tensor, ...] = ()
+    weight, bias = w["weight_ih"], w.get("bias_ih")
     z = x
     if program.root != U:
         source = x

@@ -9,30 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import orthogonal
 from torch.nn.utils.rnn import PackedSequence
 
 from .._registry import SpecError, UnknownNameError
 from ..cells.bases.base import bases
+from ..cells.describe import num_parameters
 from ..cells.reference import FromInput, rule_channels
 from ..cells.spec import INITS, CellSpec
+from .orthogonal import constrain, put, recentre_due, revive, settle, tie
 from .packing import Packing
 from .paths import PATHS, LayerResult
 from .planner import Plan, plan
 from .scan import wide, wide_dtype
 from .state import State, StateShape
-
-ORTHOGONAL_MAPS = {"exponential": "matrix_exp", "cayley": "cayley", "householder": "householder"}  # ours -> torch's
-
-
-def _lower(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Before torch's Householder map: the diagonal is -1, so that the map of 0 is the identity.
-
-    Torch keeps that diagonal inside the parameter and cuts it to whole numbers: the least weight decay would make it 0, and
-    with it the columns of the matrix.
-    """
-    del module
-    return (args[0].tril(-1) - torch.eye(args[0].shape[-1], dtype=args[0].dtype, device=args[0].device),)
 
 
 class Recurrent(nn.Module):
@@ -114,17 +103,15 @@ class Recurrent(nn.Module):
             for name, shape in self._base.shapes(width, hidden_size, bias).items():
                 self.register_parameter(name + suffix, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
             for name, kind in spec.learned_kinds.items():
-                size = (rule_channels(spec, hidden_size),) if kind == "unit" else ()
-                self.register_parameter(f"rule_{name}{suffix}", nn.Parameter(torch.empty(size, device=device, dtype=dtype)))
+                channels = (rule_channels(spec, hidden_size),) if kind == "unit" else ()
+                self.register_parameter(f"rule_{name}{suffix}", nn.Parameter(torch.empty(channels, device=device, dtype=dtype)))
                 if kind == "input":
                     self.register_parameter(f"rule_{name}_ih{suffix}", nn.Parameter(torch.empty(width, device=device, dtype=dtype)))
             if self._base.orthogonal:
-                # The base matrix (a buffer) times the map of a matrix (what trains), of which the strict lower triangle counts.
-                nn.init.eye_(self.get_parameter("weight_hh" + suffix))
-                chosen = spec.options.get("map", "exponential")
-                orthogonal(self, "weight_hh" + suffix, orthogonal_map=ORTHOGONAL_MAPS[chosen], use_trivialization=True)
-                if chosen == "householder":
-                    self._chain(suffix)[0].register_forward_pre_hook(_lower)
+                options = {"map": "exponential", "rebase": "never", **spec.options}
+                constrain(self, "weight_hh" + suffix, self._base.gates, options["map"], options["rebase"])
+        self._recentres = self._base.orthogonal and spec.options.get("rebase", "never") not in ("never", "once")
+        self.register_load_state_dict_post_hook(tie)
         self.reset_parameters()
 
     def _suffixes(self) -> Iterator[tuple[str, int]]:
@@ -140,7 +127,7 @@ class Recurrent(nn.Module):
             named = {n: p for n, p in self._weights(suffix).items() if not (self._base.orthogonal and n == "weight_hh")}
             # Drawn in float32 for what is narrower: torch has no QR in half precision.
             drawn = {n: torch.empty_like(p, dtype=wide_dtype(p.dtype)) for n, p in named.items()}
-            self._base.init_(drawn, self.init, self.hidden_size)
+            self._base.init_(drawn, self.init, self.hidden_size, self.spec.options)
             for name, parameter in named.items():
                 parameter.copy_(drawn[name])
             for name, kind in self.spec.learned_kinds.items():
@@ -149,17 +136,24 @@ class Recurrent(nn.Module):
                 if kind == "input":
                     self.get_parameter(f"rule_{name}_ih{suffix}").zero_()
             if self._base.orthogonal:
-                self._put_orthogonal(suffix, *self._base.initial_map(self.hidden_size, self.init, self.spec.options))
+                draws = [self._base.initial_map(self.hidden_size, self.init, self.spec.options) for _ in range(self._base.gates)]
+                centre, matrix = (torch.stack(parts) if len(parts) > 1 else parts[0] for parts in zip(*draws, strict=True))
+                put(self._chain(suffix), centre, matrix, initial=True)
 
     def _chain(self, suffix: str) -> Any:
         """Torch's parametrization of ``weight_hh``: ``original`` trains, ``[0].base`` is the centre."""
         return self.parametrizations["weight_hh" + suffix]  # type: ignore[index]
 
-    def _put_orthogonal(self, suffix: str, centre: Tensor, skew: Tensor) -> None:
-        """``weight_hh = centre @ map(skew)``."""
-        chain = self._chain(suffix)
-        chain[0].base.copy_(centre)
-        chain.original.copy_(skew.tril(-1))  # torch's maps read the lower triangle
+    def _apply(self, fn: Any, recurse: bool = True) -> Recurrent:
+        settle(self)
+        super()._apply(fn, recurse)
+        tie(self)
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if not self._base.orthogonal:
+            return super().__reduce_ex__(protocol)
+        return revive, (type(self).__mro__[1], tuple(self.parametrizations)), self.__dict__  # type: ignore[arg-type]
 
     def _weights(self, suffix: str) -> dict[str, Tensor]:
         names = self._base.shapes(self.input_size, self.hidden_size, self.bias)
@@ -206,39 +200,41 @@ class Recurrent(nn.Module):
 
     def num_parameters(self) -> int:
         """How many numbers train: an orthogonal matrix counts H(H - 1)/2."""
-        total = sum(p.numel() for p in self.parameters())
-        if self._base.orthogonal:
-            h = self.hidden_size
-            total -= sum(h * h - h * (h - 1) // 2 for _ in self._suffixes())
+        total = 0
+        for _, layer in self._suffixes():
+            width = self.input_size if layer == 0 else self.hidden_size * (2 if self.bidirectional else 1)
+            total += num_parameters(self.spec, width, self.hidden_size, bias=self.bias)
         return total
 
     def recurrent_matrix(self, layer: int = 0) -> Tensor:
-        """The matrix (H, H) of ``h_{t-1} @ Q`` of an orthogonal base.
+        """The matrix (H, H) of ``h_{t-1} @ Q`` of an orthogonal base; of a base with G > 1 gates, theirs (G, H, H) in its order.
 
         Raises:
             SpecError: the base has no orthogonal matrix.
         """
         self._need_orthogonal()
         weight: Tensor = getattr(self, f"weight_hh_l{layer}")
-        return weight.T
+        return weight.view(self._chain(f"_l{layer}")[0].base.shape).mT
 
     @torch.no_grad()
     def set_recurrent_matrix_(self, q: Tensor, layer: int = 0) -> None:
-        """Make ``q`` (H, H) the matrix of ``h_{t-1} @ Q``; the map is centred there, so every map takes every orthogonal matrix.
+        """Make ``q``, of the shape of `recurrent_matrix`, the matrix of ``h_{t-1} @ Q``.
 
-        Training keeps the determinant: no map leads from rotations to reflections.
+        The map is centred there, so every map takes every orthogonal matrix. Training keeps the determinant: no map leads from
+        rotations to reflections.
 
         Raises:
             SpecError: the base has no orthogonal matrix, or ``q`` is not orthogonal.
         """
         self._need_orthogonal()
-        h = self.hidden_size
-        if tuple(q.shape) != (h, h):
-            raise SpecError(f"Q has shape {tuple(q.shape)}, allowed: ({h}, {h})")
-        gap = float((q.double().T @ q.double() - torch.eye(h, dtype=torch.float64, device=q.device)).abs().max())
+        chain, h = self._chain(f"_l{layer}"), self.hidden_size
+        allowed = tuple(chain[0].base.shape)
+        if tuple(q.shape) != allowed:
+            raise SpecError(f"Q has shape {tuple(q.shape)}, allowed: {allowed}")
+        gap = float((q.double().mT @ q.double() - torch.eye(h, dtype=torch.float64, device=q.device)).abs().max())
         if not gap < 1e-4:
             raise SpecError(f"Q is not orthogonal: largest entry of Q^T Q - I is {gap:.3g}, allowed < 1e-4")
-        self._put_orthogonal(f"_l{layer}", q.T, torch.zeros_like(q))
+        put(chain, q.mT, torch.zeros_like(q))
 
     def _need_orthogonal(self) -> None:
         if not self._base.orthogonal:
@@ -253,6 +249,8 @@ class Recurrent(nn.Module):
         Raises:
             SpecError: a shape or a dtype that does not fit.
         """
+        if self.training and self._recentres:
+            recentre_due(self)
         return self._unroll(x, hx, PATHS[self.plan_for(hx).kernel])
 
     def _unroll(self, x: Tensor | PackedSequence, hx: Any, run: Callable[..., LayerResult]) -> tuple[Any, Any]:

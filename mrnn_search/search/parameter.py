@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from .._registry import InputError, SpecError, UnknownNameError, nearest
 from ..cells import Candidate, CellSpec
-from ..cells.bases.base import bases
+from ..cells.bases.base import OpenOption, WordsOrWhole, bases
 from ..cells.rules.base import rule_name, rules
 from .files import shown
 
@@ -18,7 +18,14 @@ Value = str | bool | int | float | None
 
 # Fields of a candidate that a parameter can set, and their types as written there ("float | None").
 FIELDS = {field.name: str(field.type) for field in dataclasses.fields(Candidate) if field.name != "spec"}
-KINDS = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}
+KINDS = {
+    "str": "text",
+    "int": "a whole number",
+    "whole": "a whole number or text",
+    "number": "a number",
+    "float": "a number",
+    "bool": "true or false",
+}
 LARGEST = 2**63  # no number of a space is that large; what is larger need not fit into a float or a storage's integer
 
 
@@ -119,7 +126,7 @@ class Target:
         role: "base", "rule", "field" (of a candidate), "coefficient", "learned" (is the coefficient trained?), "option".
         owner: the rule or base that the coefficient or option is of; empty for the other roles.
         key: the field's, coefficient's or option's own name.
-        kind: "str", "int", "float" or "bool".
+        kind: "str", "int", "float", "bool", and for options only "whole", a whole number or a word, and "number".
         optional: may be null.
     """
 
@@ -149,7 +156,9 @@ class Target:
             if key.removesuffix(".learned") in coefficients:
                 return cls("learned", owner, key.removesuffix(".learned"), "bool")
         if key and owner in bases and key in bases[owner].options:
-            return cls("option", owner, key, "str")
+            allowed = bases[owner].options[key]
+            kind = "whole" if isinstance(allowed, WordsOrWhole) else "number" if isinstance(allowed, OpenOption) else "str"
+            return cls("option", owner, key, kind)
         raise _unknown(name, owner, key, where)
 
     @property
@@ -167,18 +176,18 @@ class Target:
         """
         if value is None and self.optional:
             return None
-        if isinstance(value, bool) and self.kind == "bool" or isinstance(value, str) and self.kind == "str":
+        if isinstance(value, bool) and self.kind == "bool" or isinstance(value, str) and self.kind in ("str", "whole", "number"):
             return value
         if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST:  # NaN is not
-            if self.kind == "int" and isinstance(value, int):
+            if self.kind in ("int", "whole") and isinstance(value, int):
                 return value
-            if self.kind == "float":
+            if self.kind in ("float", "number"):
                 return float(value) + 0.0  # -0.0 and 0.0 have one form
         name = f"{self.key}.learned" if self.role == "learned" else self.key
         raise SpecError(f"{name} = {shown(value)}, allowed: {KINDS[self.kind]}{' or null' if self.optional else ''}")
 
     def check(self, value: object) -> Value:
-        """``value``, normalised: equal values have one form (1 is 1.0 where numbers are floats).
+        """``value``, normalised: equal values have one form (1 is 1.0 where numbers are floats, "1" where they are options).
 
         Raises:
             SpecError, UnknownNameError: the wrong type, an unknown name, or outside the range.
@@ -192,7 +201,7 @@ class Target:
             case "coefficient":
                 return rules[self.owner].coefficients[self.key].check(self.key, normal)
             case "option":
-                bases[self.owner].complete({self.key: normal})
+                return bases[self.owner].complete({self.key: normal})[self.key]
             case "field":
                 Candidate(CellSpec("rnn"), **{self.key: normal})
         checked: Value = normal

@@ -176,7 +176,7 @@ def _choices(target: Target, data: object, place: Place) -> Choices:
 
 
 def _range(target: Target, data: Mapping[str, Any], place: Place) -> Range:
-    if target.kind not in ("int", "float"):
+    if target.kind not in ("int", "whole", "float", "number"):
         raise place.error(f"{target.key} is no number: a range makes no sense; allowed: one value, or choices")
     low, high = (_number(target, key, data[key], place) for key in ("low", "high"))
     if low >= high:
@@ -186,7 +186,7 @@ def _range(target: Target, data: Mapping[str, Any], place: Place) -> Range:
         raise place.at("log").error(f"found {shown(log)}, allowed: true, false")
     if log and low <= 0:
         raise place.at("low").error(f"low = {low!r}, allowed with log: low > 0")
-    integer = target.kind == "int"
+    integer = target.kind != "float"
     step = _step(target, data, low, high, place) if "step" in data else (1 if integer else None)
     if log and step is not None and not (integer and step == 1):
         raise place.at("step").error("does not go with log; leave one of them out")
@@ -196,8 +196,8 @@ def _range(target: Target, data: Mapping[str, Any], place: Place) -> Range:
 
 
 def _number(target: Target, key: str, value: object, place: Place) -> float:
-    if value is None:
-        raise place.at(key).error("found null, allowed: a number")
+    if value is None or target.kind in ("whole", "number") and isinstance(value, str):  # the parameter may be this, the end of a range not
+        raise place.at(key).error(f"found {shown(value)}, allowed: a number")
     return _pointing(place.at(key), "", target.typed, value)  # type: ignore[return-value]  # a range's target is a number
 
 
@@ -237,6 +237,8 @@ def _wanted(other: str, wanted: object, can: tuple[Value, ...], place: Place) ->
         raise place.error("found [], allowed: a value, or a list of values")
     out: list[Value] = []
     for value in values:
+        if Target.of(other).kind in ("whole", "number") and isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = f"{value:.12g}"  # as `Target.check` has it
         match = [known for known in can if isinstance(value, (str, bool, int, float, type(None))) and same(known, value)]
         if not match:
             allowed = ", ".join(map(text, can))

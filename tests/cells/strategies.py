@@ -4,12 +4,17 @@ from hypothesis import strategies as st
 
 from mrnn_search.cells import CellSpec
 
-BASES = ("rnn", "lstm", "gru", "orthogonal", "mgu", "indrnn", "linear")
+BASES = ("rnn", "lstm", "gru", "orthogonal", "orthogonal_lstm", "mgu", "indrnn", "linear")
 OPTIONS = {
     "rnn": {"activation": ("tanh", "relu")},
     "indrnn": {"activation": ("relu", "tanh")},
-    "orthogonal": {"map": ("exponential", "cayley", "householder"), "skew_init": ("cayley", "henaff", "random")},
 }
+ROTATIONS = {
+    "map": ("exponential", "cayley", "householder"),
+    "skew_init": ("cayley", "henaff", "random"),
+    "rebase": ("never", "once", 1, "3", 100),
+}
+OPTIONS |= {"orthogonal": ROTATIONS, "orthogonal_lstm": ROTATIONS}
 RULES = ("plain", "heavy_ball", "rmsprop", "adam", "nesterov")
 COEFFICIENTS = {
     "mu": st.floats(0.05, 0.95),

@@ -20,13 +20,49 @@ Weights = Mapping[str, Tensor]
 Join = Callable[..., Tensor]
 
 
+class OpenOption(tuple[str, ...]):
+    """The allowed values of an option that takes numbers too: some words, the default first. As every option's, its value is text."""
+
+    what: ClassVar[str]
+
+    def read(self, value: object) -> str | None:
+        """``value`` in its one form as text (100 and "100" have one); None if it is not allowed."""
+        raise NotImplementedError
+
+
+class WordsOrWhole(OpenOption):
+    """One of these words, or any whole number >= 1."""
+
+    what = "a whole number >= 1"
+    BELOW: ClassVar[int] = 2**63  # fits the integers of every storage
+
+    def read(self, value: object) -> str | None:
+        if isinstance(value, str):
+            whole = value.isascii() and value.isdigit() and len(value) < 20 and value[0] != "0"
+            return value if value in self or whole and int(value) < self.BELOW else None
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) and 1 <= value < self.BELOW else None
+
+
+class Number(OpenOption):
+    """Any number between -100 and 100."""
+
+    what = "a number from -100 to 100"
+
+    def read(self, value: object) -> str | None:
+        try:
+            number = math.nan if isinstance(value, bool) or not isinstance(value, (int, float, str)) else float(value) + 0.0
+        except ValueError:
+            return None
+        return f"{number:.12g}" if -100 <= number <= 100 else None
+
+
 class Base(ABC):
     """One base; all methods are class methods.
 
     Attributes:
         gate_names: one letter for each of the G blocks of H rows in the weights, in order.
         states: how many state tensors (B, H): 1 (h) or 2 (h, c).
-        options: name -> allowed values, the default first.
+        options: name -> allowed values, the default first; an `OpenOption` where numbers are among them.
         later_options: those that the base got after its first version: a spec's JSON, and so its identity, leaves them out at
             their default, which therefore must never change. Cells from before keep their identity.
         biases: `shapes` has ``bias_ih`` and ``bias_hh``.
@@ -55,9 +91,7 @@ class Base(ABC):
 
     @classmethod
     @abstractmethod
-    def step(
-        cls, w: Weights, d: Tensor, state: tuple[Tensor, ...], options: Mapping[str, str], join: Join
-    ) -> tuple[Tensor, ...]:
+    def step(cls, w: Weights, d: Tensor, state: tuple[Tensor, ...], options: Mapping[str, str], join: Join) -> tuple[Tensor, ...]:
         """One time step: ``d`` (B, G·H) from the rule, ``state`` (h or h, c), each (B, H) -> the next state.
 
         ``join(d, r, first)`` is what the gates see of their drive and recurrent term, from gate number ``first`` on: `add`,
@@ -80,7 +114,7 @@ class Base(ABC):
         return out
 
     @classmethod
-    def init_(cls, w: dict[str, Tensor], how: str, hidden_size: int) -> None:
+    def init_(cls, w: dict[str, Tensor], how: str, hidden_size: int, options: Mapping[str, str]) -> None:
         """Fill the parameters in place from torch's global generator. ``how``: "paper" or "torch".
 
         "paper": the released code's: W orthogonal, U = ``eye_`` on the whole (G·H, H) matrix (the identity in the
@@ -92,7 +126,8 @@ class Base(ABC):
                 torch.nn.init.uniform_(tensor, -bound, bound)
             return
         torch.nn.init.orthogonal_(w["weight_ih"])
-        torch.nn.init.eye_(w["weight_hh"])
+        if "weight_hh" in w:  # not where `initial_map` gives it
+            torch.nn.init.eye_(w["weight_hh"])
         for name in w.keys() & {"bias_ih", "bias_hh"}:
             torch.nn.init.zeros_(w[name])
 
@@ -106,12 +141,15 @@ class Base(ABC):
 
     @classmethod
     def initial_map(cls, hidden_size: int, how: str, options: Mapping[str, str]) -> tuple[Tensor, Tensor]:
-        """Orthogonal bases: centre and matrix (H, H) of ``weight_hh = centre @ map(matrix)``; map(0) is the identity."""
+        """Orthogonal bases: centre and matrix (H, H) of ``weight_hh = centre @ map(matrix)``; map(0) is the identity.
+
+        Asked once for each gate, in their order.
+        """
         raise TypeError(f"{cls.__name__} has no orthogonal matrix")
 
     @classmethod
-    def complete(cls, given: Mapping[str, str]) -> dict[str, str]:
-        """Every option: the given ones, checked, and defaults for the rest.
+    def complete(cls, given: Mapping[str, str | int | float]) -> dict[str, str]:
+        """Every option, as text: the given ones, checked, and defaults for the rest.
 
         Raises:
             UnknownNameError: an option or a value that the base does not have.
@@ -119,11 +157,18 @@ class Base(ABC):
         for name in given:
             if name not in cls.options:
                 raise UnknownNameError(f"option of {cls.__name__}", name, cls.options)
-        chosen = {name: given.get(name, allowed[0]) for name, allowed in cls.options.items()}
-        for name, value in chosen.items():
-            if value not in cls.options[name]:
-                raise UnknownNameError(name, value, cls.options[name])
-        return chosen
+        return {name: _checked(name, given.get(name, allowed[0]), allowed) for name, allowed in cls.options.items()}
+
+
+def _checked(name: str, value: str | int | float, allowed: tuple[str, ...]) -> str:
+    if not isinstance(allowed, OpenOption):
+        if isinstance(value, str) and value in allowed:
+            return value
+        raise UnknownNameError(name, value, allowed)
+    text = allowed.read(value)
+    if text is None:
+        raise UnknownNameError(name, value, [*allowed, allowed.what])
+    return text
 
 
 def add(d: Tensor, r: Tensor, first: int = 0) -> Tensor:

@@ -31,9 +31,9 @@ class GRU(Base):
     def step(cls, w: Weights, d: Tensor, state: tuple[Tensor, ...], options: Mapping[str, str], join: Join) -> tuple[Tensor, ...]:
         del options
         (h,) = state
-        size = h.shape[-1]
-        d_gates, d_n = d.split((2 * size, size), dim=-1)
-        r_gates, r_n = recurrent_term(w, h).split((2 * size, size), dim=-1)
+        sizes = [2 * h.shape[-1], h.shape[-1]]
+        d_gates, d_n = torch.split(d, sizes, dim=-1)
+        r_gates, r_n = torch.split(recurrent_term(w, h), sizes, dim=-1)
         r, z = torch.sigmoid(join(d_gates, r_gates, 0)).chunk(2, dim=-1)
         n = torch.tanh(join(d_n, r * r_n, 2))
         return (n + z * (h - n),)

@@ -35,12 +35,12 @@ class IndRNN(Base):
         return super().shapes(input_size, hidden_size, bias) | {"weight_hh": (hidden_size,)}
 
     @classmethod
-    def init_(cls, w: dict[str, Tensor], how: str, hidden_size: int) -> None:
+    def init_(cls, w: dict[str, Tensor], how: str, hidden_size: int, options: Mapping[str, str]) -> None:
         """ "paper": u uniform in (0, 1), the limit of the paper's (0, γ^(1/T)) for long sequences; W orthogonal and biases 0,
         as the other bases have them. "torch": all uniform in ±1/sqrt(H).
         """
         if how == "torch":
-            super().init_(w, how, hidden_size)
+            super().init_(w, how, hidden_size, options)
             return
         torch.nn.init.orthogonal_(w["weight_ih"])
         torch.nn.init.uniform_(w["weight_hh"])

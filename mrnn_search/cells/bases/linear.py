@@ -34,12 +34,12 @@ class LinearRecurrence(Base):
         return out | {"bias_ih": (hidden_size,)} if bias else out
 
     @classmethod
-    def init_(cls, w: dict[str, Tensor], how: str, hidden_size: int) -> None:
+    def init_(cls, w: dict[str, Tensor], how: str, hidden_size: int, options: Mapping[str, str]) -> None:
         """ "paper": λ² uniform, as for |λ|² in the LRU's unit disc, W orthogonal, its rows times ``sqrt(1 - λ²)`` (what the LRU's
         factor starts at), bias 0. "torch": all uniform in ±1/sqrt(H), so λ is near 1/2.
         """
         if how == "torch":
-            super().init_(w, how, hidden_size)
+            super().init_(w, how, hidden_size, options)
             return
         torch.nn.init.orthogonal_(w["weight_ih"])
         torch.nn.init.uniform_(w["weight_hh"], 1e-6, 1 - 1e-6)  # λ²; at 0 and 1 themselves, a is infinite

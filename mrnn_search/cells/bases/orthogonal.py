@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import Base, Join, Weights, bases
+from .base import Base, Join, Weights, WordsOrWhole, bases
 
 
 def modrelu(z: Tensor, b: Tensor) -> Tensor:
@@ -43,23 +43,54 @@ def _blocks(size: int, s: Tensor) -> Tensor:
 SKEW_INITS: Mapping[str, Callable[[int], Tensor]] = {"cayley": cayley_skew, "henaff": henaff_skew, "random": random_skew}
 
 
-@bases.register("orthogonal")
-class Orthogonal(Base):
-    """``h_t = modReLU(d_t + h_{t-1} Q)``, Q orthogonal with determinant 1, no bias on the drive.
+class Rotations(Base):
+    """What bases with orthogonal recurrent matrices share: their options, and where the matrices start.
 
-    ``weight_hh`` is ``Qᵀ``, as in torch's convention ``h @ weight_hh.T``, and is ``centre @ map(A)``: the centre stays, A trains.
+    ``weight_hh`` is ``Qᵀ``, as in torch's convention ``h @ weight_hh.T``, and is ``centre @ map(A)``, A trains; with several
+    gates, one above the other. See `mrnn_search.engine.orthogonal`.
 
     Options:
         map: "exponential" ``expm(A - Aᵀ)``; "cayley" ``(I + S/2)(I - S/2)⁻¹`` with ``S = A - Aᵀ``; "householder", a product of the
-            reflections that the columns of A span. All are torch.nn.utils.parametrizations.orthogonal's.
+            reflections that the columns of A span.
         skew_init: the skew matrix that ``init="paper"`` starts from, see `SKEW_INITS`. ``init="torch"`` does not read it, so a
             space that searches both gives it ``when: {init: paper}``.
+        rebase: when the centre moves to the present matrix and A to 0; the function stays, what the optimizer sees changes.
+            "never": the centre stays where `initial_map` puts it, static trivialization, expRNN. K, a whole number >= 1: at the
+            initial matrix, and again every K optimizer steps, dynamic trivialization (DTRIV); on every 100th time the centre
+            is put back on the orthogonal matrices. "once": at the initial matrix only, what the released code calls K = "infty".
     """
 
-    options = {"map": ("exponential", "cayley", "householder"), "skew_init": ("cayley", "henaff", "random")}
-    later_options = frozenset({"map", "skew_init"})
-    biases = False
+    options = {
+        "map": ("exponential", "cayley", "householder"),
+        "skew_init": ("cayley", "henaff", "random"),
+        "rebase": WordsOrWhole(("never", "once")),
+    }
+    later_options = frozenset({"map", "skew_init", "rebase"})
     orthogonal = True
+
+    @classmethod
+    def initial_map(cls, hidden_size: int, how: str, options: Mapping[str, str]) -> tuple[Tensor, Tensor]:
+        """ "paper": the identity and the skew init, as expRNN; "torch": a uniformly random rotation as the centre.
+
+        Householder reflections take no skew matrix: they start from 0, around the exponential of it.
+        """
+        if how == "paper":
+            skew = SKEW_INITS[options["skew_init"]](hidden_size).T  # of weight_hh, not of Q
+            if options["map"] == "householder":
+                return torch.matrix_exp(skew.double()).to(skew.dtype), torch.zeros(hidden_size, hidden_size)
+            # expRNN's Q = (I + S)^-1 (I - S); torch's map halves S and has the other sign, so that Q^T is its map of 2 S
+            return torch.eye(hidden_size), -2 * skew if options["map"] == "cayley" else skew
+        rotation = torch.nn.init.orthogonal_(torch.empty(hidden_size, hidden_size))
+        if torch.linalg.det(rotation) < 0:  # the maps reach rotations only
+            rotation[0].neg_()
+        return rotation, torch.zeros(hidden_size, hidden_size)
+
+
+@bases.register("orthogonal")
+class Orthogonal(Rotations):
+    """``h_t = modReLU(d_t + h_{t-1} Q)``, Q orthogonal with determinant 1, no bias on the drive. Options: see `Rotations`."""
+
+    biases = False
     equations = (
         "h_t = modReLU(<d_t + h_{t-1} Q>)",
         "Q orthogonal: expm(A - A^T), the Cayley transform of A - A^T, or a product of Householder reflections",
@@ -71,6 +102,7 @@ class Orthogonal(Base):
     )
     source = (
         "Lezcano-Casado and Martinez-Rubio, Cheap orthogonal constraints, ICML 2019, arXiv 1901.08428 (static exponential map);"
+        " Lezcano-Casado, Trivializations for gradient-based optimization on manifolds, NeurIPS 2019, arXiv 1909.09501 (rebase);"
         " Cayley: Helfrich et al. 2018, arXiv 1707.09520; Householder: Mhammedi et al. 2017, arXiv 1612.00188"
     )
 
@@ -84,27 +116,10 @@ class Orthogonal(Base):
         return super().shapes(input_size, hidden_size, bias) | {"modrelu_bias": (hidden_size,)}
 
     @classmethod
-    def init_(cls, w: dict[str, Tensor], how: str, hidden_size: int) -> None:
+    def init_(cls, w: dict[str, Tensor], how: str, hidden_size: int, options: Mapping[str, str]) -> None:
         """ "paper": W Kaiming normal; "torch": W uniform in ±1/sqrt(H). modReLU bias uniform in ±0.01 in both."""
         if how == "paper":
             torch.nn.init.kaiming_normal_(w["weight_ih"], nonlinearity="relu")
         else:
             torch.nn.init.uniform_(w["weight_ih"], -(hidden_size**-0.5), hidden_size**-0.5)
         torch.nn.init.uniform_(w["modrelu_bias"], -0.01, 0.01)
-
-    @classmethod
-    def initial_map(cls, hidden_size: int, how: str, options: Mapping[str, str]) -> tuple[Tensor, Tensor]:
-        """ "paper": the identity and the skew init, as expRNN; "torch": a uniformly random rotation as the centre.
-
-        Householder reflections take no skew matrix: they start from 0, around the exponential of it.
-        """
-        if how == "paper":
-            skew = SKEW_INITS[options["skew_init"]](hidden_size).T  # of weight_hh, not of Q
-            if options["map"] == "householder":
-                return torch.matrix_exp(skew), torch.zeros(hidden_size, hidden_size)
-            # expRNN's Q = (I + S)^-1 (I - S); torch's map halves S and has the other sign, so that Q^T is its map of 2 S
-            return torch.eye(hidden_size), -2 * skew if options["map"] == "cayley" else skew
-        rotation = torch.nn.init.orthogonal_(torch.empty(hidden_size, hidden_size))
-        if torch.linalg.det(rotation) < 0:  # the maps reach rotations only
-            rotation[0].neg_()
-        return rotation, torch.zeros(hidden_size, hidden_size)

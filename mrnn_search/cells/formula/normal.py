@@ -22,7 +22,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..._registry import SpecError
-from .node import R, STEP, U, Node, coef, make, neg, num, number
+from .node import STEP, Node, R, U, coef, make, neg, num, number
 
 DIGITS = 12
 CANCELLED = 1e-11  # of the largest summand
@@ -111,7 +111,7 @@ def _times(a: Monomial, b: Monomial) -> Monomial:
         if not e:
             continue
         if atom[0] == "abs" and e % 2 == 0 and len(atom[1]) == 1 and len(atom[1][0][0]) == 1:  # |x|^2 = x^2
-            (inner, power), = atom[1][0][0]
+            ((inner, power),) = atom[1][0][0]
             if power == 1:
                 out[inner] = out.get(inner, 0.0) + e
                 continue

@@ -233,5 +233,3 @@ def not_negative(node: Node) -> bool:
     if op in ("momentum", "ema", "prev"):
         return not_negative(args[0]) and (len(args) < 3 or not_negative(args[2]))
     return op in ("add", "mul", "div", "max", "min") and all(map(not_negative, args))
-
-

@@ -90,7 +90,7 @@ def run_step(
         after[node], value = advance(node, old, x, [cast(s, x) for s in scalars])
         return value
 
-    extended = FUNCTIONS | {"cycle": lambda period: (t - 1) % period + 1}
+    extended = {**FUNCTIONS, "cycle": lambda period: (t - 1) % period + 1}
     result = evaluate(program.root, lambda n: leaf(n, c, u, r, t), Functions(extended, temporal, cast))
     if not isinstance(result, Tensor) or result.shape != u.shape:
         result = u.new_zeros(u.shape) + result  # a rule that is constant in some way

@@ -86,9 +86,7 @@ class Grammar:
             return make("tanh", self._both("div", budget - 1, self._signal, self._size, second=7))
         return make("tanh", self._signal(budget - 1))
 
-    def _both(
-        self, op: str, budget: int, left: Callable[[int], Node], right: Callable[[int], Node], second: int = 1
-    ) -> Node:
+    def _both(self, op: str, budget: int, left: Callable[[int], Node], right: Callable[[int], Node], second: int = 1) -> Node:
         share = self._random.randint(1, max(1, budget - 1 - second))
         return make(op, left(share), right(max(second, budget - 1 - share)))
 
@@ -119,5 +117,3 @@ class Grammar:
         if self._random.random() < 0.1:
             return make("momentum", square, num(1))
         return make("ema", square, num(self._random.choice(DECAYS)))
-
-

@@ -17,12 +17,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from ..._registry import SpecError, UnknownNameError, nearest
+from ..._registry import SpecError, UnknownNameError
 from .node import ELEMENTWISE, MAX_DEPTH, OPERATORS, SHORT, STEP, TEMPORAL, Node, R, U, coef, make, neg, num
 
 MAX_TEXT = 2000  # characters
 MAX_DIGITS = 40  # of one number
-_TOKEN = re.compile(r"[ \t]*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[A-Za-z_]\w*)|(?P<mark>\*\*|[-+*/^(),=;\n]))", re.ASCII)
+_TOKEN = re.compile(
+    r"[ \t]*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
+    r"|(?P<name>[A-Za-z_]\w*)|(?P<mark>\*\*|[-+*/^(),=;\n]))",
+    re.ASCII,
+)
 RESERVED = {"u", "r", "t", "k", "d", "a", *ELEMENTWISE, *TEMPORAL, *SHORT, "cycle"}
 
 
@@ -72,7 +76,9 @@ class _Parser:
 
     def error(self, found: str, place: int) -> SpecError:
         shown = self.text if len(self.text) <= 60 else self.text[:57] + "..."
-        return SpecError(f"formula {shown!r}, character {place + 1}: {found}, allowed: numbers, names, + - * / ^ and brackets as in mathematics")
+        return SpecError(
+            f"formula {shown!r}, character {place + 1}: {found}, allowed: numbers, names, + - * / ^ and brackets as in mathematics"
+        )
 
     def peek(self) -> str:
         return self.tokens[self.at][1] if self.tokens[self.at][0] == "mark" else ""
@@ -303,8 +309,9 @@ class _Writer:
             rank = _PRECEDENCE[op]
             mark = style.times if op == "mul" else f" {OPERATORS[op]} "
             left, right = node.args
-            numbers = style.times.strip() != "*" and op == "mul" and right.op == "num"  # "2 3" would read as 23
-            return self.part(left, rank, negative=True) + (" * " if numbers and style is _MATH else mark) + self.part(right, rank + 1, op in ("add", "sub") and style is _CODE)
+            if op == "mul" and style.times == " " and right.op == "num":  # "u 2" would read as a name
+                mark = " * "
+            return self.part(left, rank, negative=True) + mark + self.part(right, rank + 1, rank == 1 and style is _CODE)
         return style.call(op, [self.write(a) for a in node.args])
 
     def part(self, node: Node, rank: int, negative: bool = False) -> str:
