@@ -7,7 +7,9 @@ from .orthogonal import Rotations
 
 @bases.register("orthogonal_lstm")
 class OrthogonalLSTM(Rotations, LSTM):
-    """The lstm with ``U_i, U_f, U_g, U_o`` orthogonal, each the map of a matrix of its own; biases as lstm. Options: see `Rotations`.
+    """The lstm with ``U_i, U_f, U_g, U_o`` orthogonal, each the map of a matrix of its own; biases as lstm.
+
+    Options: see `Rotations`.
 
     No gate's pre-activation can then grow with the recurrent weights: ``|U h| = |h| < sqrt(H)``. The recurrence as a whole is
     not norm-preserving, as sigmoid and tanh are not.
