@@ -24,7 +24,8 @@ class OrthogonalLSTM(Rotations, LSTM):
     later_options = Rotations.later_options | LSTM.later_options
     equations = (
         *LSTM.equations,
-        "U = [U_i, U_f, U_g, U_o], each orthogonal: expm(A - A^T), the Cayley transform of A - A^T, or Householder reflections",
+        "U = [U_i, U_f, U_g, U_o], each orthogonal:",
+        "expm(A - A^T), the Cayley transform of A - A^T, or a product of Householder reflections",
     )
     source = (
         "ours, after Jing et al., Gated orthogonal recurrent units, arXiv 1706.02761, where the candidate's matrix alone is"
