@@ -13,9 +13,9 @@ from .bases.base import bases
 from .formula.run import run_step
 from .spec import CellSpec
 
-SETTLED = 5_000  # steps after which a constant drive counts as settled: decays of 0.999 have e^-5 left
+STEPS = 8_000  # at most, until a rule stands still: of a decay of 0.999, 3e-4 is left
 LARGEST_GAIN = 100.0  # above, a rule has no steady state to speak of: adabelief divides a steady drive by its guard alone
-PERIOD = 840  # steps that are averaged, for scheduled rules; a multiple of every restart up to 8, of 10, 12, 14, 15, 20, 40 …
+PERIOD = 840  # steps over which scheduled rules are averaged: a multiple of every restart up to 8, of 10, 12, 14, 15, 20, 40 …
 
 
 def steady_gain(spec: CellSpec, drive: float = 1.0) -> float:
@@ -26,16 +26,16 @@ def steady_gain(spec: CellSpec, drive: float = 1.0) -> float:
     program = spec.rule_type.program
     u = torch.full((1, 1), drive, dtype=torch.float64)
     held = tuple(torch.zeros_like(u) for _ in program.states)
-    # `run_step` sees few different steps: once nothing moves and nothing is scheduled, the rest is known
-    total, count = 0.0, 0
-    for t in range(1, SETTLED + PERIOD + 1):
+    total = 0.0
+    for t in range(1, 3 * PERIOD if program.timed else STEPS):
         d, new = run_step(program, spec.coefficients, u, held, t, torch.zeros_like(u))
-        if not program.timed and all(bool((a - b).abs().max() <= 1e-15 * a.abs().max()) for a, b in zip(new, held, strict=True)):
-            return float(d) / drive
+        still = all(bool((a - b).abs().max() <= 1e-12 * a.abs().max()) for a, b in zip(new, held, strict=True))
         held = new
-        if t > SETTLED:
-            total, count = total + float(d), count + 1
-    return total / count / drive
+        if program.timed:
+            total += float(d) if t >= 2 * PERIOD else 0.0
+        elif still:
+            break
+    return (total / PERIOD if program.timed else float(d)) / drive
 
 
 def matched_forget_bias(spec: CellSpec) -> float:
