@@ -6,8 +6,6 @@ keeps one of these and leaves the rule out.
 
 from __future__ import annotations
 
-import torch
-
 from .algebra import spec_has_drive_bias
 from .bases.base import bases
 from .formula.run import run_step
@@ -24,18 +22,15 @@ def steady_gain(spec: CellSpec, drive: float = 1.0) -> float:
     ``epsilon / (1 - mu)`` for heavy ball; rules that divide by the drive's own size depend on ``drive``.
     """
     program = spec.rule_type.program
-    u = torch.full((1, 1), drive, dtype=torch.float64)
-    held = tuple(torch.zeros_like(u) for _ in program.states)
-    total = 0.0
+    held: tuple[float, ...] = (0.0,) * len(program.states)
+    d = total = 0.0
     for t in range(1, 3 * PERIOD if program.timed else STEPS):
-        d, new = run_step(program, spec.coefficients, u, held, t, torch.zeros_like(u))
-        still = all(bool((a - b).abs().max() <= 1e-12 * a.abs().max()) for a, b in zip(new, held, strict=True))
-        held = new
-        if program.timed:
-            total += float(d) if t >= 2 * PERIOD else 0.0
-        elif still:
+        d, new = run_step(program, spec.coefficients, drive, held, t, 0.0)
+        if not program.timed and all(abs(a - b) <= 1e-12 * abs(a) for a, b in zip(new, held, strict=True)):
             break
-    return (total / PERIOD if program.timed else float(d)) / drive
+        held = new
+        total += d if t >= 2 * PERIOD else 0.0
+    return (total / PERIOD if program.timed else d) / drive
 
 
 def matched_forget_bias(spec: CellSpec) -> float:
