@@ -13,7 +13,7 @@ from typing import Any
 
 from .._registry import InputError, SpecError
 from .formula.node import Node, make, num
-from .formula.normal import normal_form, to_node
+from .formula.normal import Poly, normal_form, to_node
 from .formula.program import Program
 from .formula.text import show
 from .spec import CellSpec, identity
@@ -41,6 +41,13 @@ def _with_values(program: Program, fixed: tuple[tuple[str, float], ...]) -> Node
     return made[program.root]
 
 
+@lru_cache(maxsize=8192)
+def _form(root: Node, varying: frozenset[str]) -> tuple[Poly, str]:
+    """The normal form, and its text. Cells of a search differ in much that leaves the rule's formula as it is."""
+    form = normal_form(root, varying)
+    return form, repr(form)
+
+
 def normal(spec: CellSpec) -> dict[str, Any]:
     """The normal form as JSON data: what `cell_id` is the hash of.
 
@@ -48,21 +55,27 @@ def normal(spec: CellSpec) -> dict[str, Any]:
     * Coefficients count only if the formula keeps them: learned ones by name, kind and initial value.
     * ``drive_bias`` counts only where the base has a bias on the drive.
     """
-    root = with_values(spec)
-    varying = [name for name, kind in spec.learned_kinds.items() if kind == "input"]
-    form = normal_form(root, varying)
-    text = repr(form)
     out: dict[str, Any] = {"base": spec.base, "options": dict(spec.to_dict()["options"])}
+    rule = rule_part(spec)
+    return out if rule is None else {**out, **place_part(spec), **rule}
+
+
+def rule_part(spec: CellSpec) -> dict[str, Any] | None:
+    """What `normal` has of the rule and its coefficients alone; None: it does nothing."""
+    form, text = _form(with_values(spec), frozenset(name for name, kind in spec.learned_kinds.items() if kind == "input"))
     if form in (_PLAIN, _SUM):
-        return out
-    out["rule"] = text
-    out["scope"], out["gates"] = spec.scope, spec.gates
-    if spec.drive_bias == "outside" and spec_has_drive_bias(spec):
-        out["drive_bias"] = "outside"
+        return None
+    out: dict[str, Any] = {"rule": text}
     left = {name for name in spec.learned if f"('coef', '{name}')" in text}
     learned = {name: [spec.learned_kinds[name], float(f"{spec.coefficients[name]:.11e}")] for name in sorted(left)}
-    if learned:
-        out["learned"] = learned
+    return {**out, "learned": learned} if learned else out
+
+
+def place_part(spec: CellSpec) -> dict[str, Any]:
+    """What `normal` has of where the rule acts; whatever the rule is."""
+    out: dict[str, Any] = {"scope": spec.scope, "gates": spec.gates}
+    if spec.drive_bias == "outside" and spec_has_drive_bias(spec):
+        out["drive_bias"] = "outside"
     return out
 
 
