@@ -24,7 +24,11 @@ _SUM = (*_PLAIN, (((("r",), 1.0),), 1.0))
 
 def with_values(spec: CellSpec) -> Node:
     """The rule's formula with the fixed coefficients' values put in."""
-    return _with_values(spec.rule_type.program, tuple((k, v) for k, v in spec.coefficients.items() if k not in spec.learned))
+    return _with_values(spec.rule_type.program, _fixed(spec))
+
+
+def _fixed(spec: CellSpec) -> tuple[tuple[str, float], ...]:
+    return tuple((k, v) for k, v in spec.coefficients.items() if k not in spec.learned)
 
 
 @lru_cache(maxsize=8192)
@@ -41,6 +45,16 @@ def _with_values(program: Program, fixed: tuple[tuple[str, float], ...]) -> Node
     return made[program.root]
 
 
+@lru_cache(maxsize=8192)
+def _form(program: Program, fixed: tuple[tuple[str, float], ...], varying: frozenset[str]) -> tuple[Any, str]:
+    """The normal form, and its text. Cells of a search differ in much that leaves the rule's formula as it is."""
+    try:
+        form: Any = normal_form(_with_values(program, fixed), varying)
+    except SpecError:  # a number overflows on the way: such a rule equals itself alone
+        form = (program.text, fixed, *(("coef", name) for name in program.root.coefficients))
+    return form, repr(form)
+
+
 def normal(spec: CellSpec) -> dict[str, Any]:
     """The normal form as JSON data: what `cell_id` is the hash of.
 
@@ -48,23 +62,28 @@ def normal(spec: CellSpec) -> dict[str, Any]:
     * Coefficients count only if the formula keeps them: learned ones by name, kind and initial value.
     * ``drive_bias`` counts only where the base has a bias on the drive.
     """
-    varying = [name for name, kind in spec.learned_kinds.items() if kind == "input"]
-    try:
-        form: Any = normal_form(with_values(spec), varying)
-    except SpecError:  # a number overflows on the way: such a cell equals itself alone
-        form = (spec.rule, tuple(spec.coefficients.items()), *(("coef", name) for name in spec.learned))
-    text = repr(form)
     out: dict[str, Any] = {"base": spec.base, "options": dict(spec.to_dict()["options"])}
+    rule = rule_part(spec)
+    return out if rule is None else {**out, **place_part(spec), **rule}
+
+
+def rule_part(spec: CellSpec) -> dict[str, Any] | None:
+    """What `normal` has of the rule and its coefficients alone; None: it does nothing."""
+    varying = frozenset(name for name, kind in spec.learned_kinds.items() if kind == "input")
+    form, text = _form(spec.rule_type.program, _fixed(spec), varying)
     if form in (_PLAIN, _SUM):
-        return out
-    out["rule"] = text
-    out["scope"], out["gates"] = spec.scope, spec.gates
-    if spec.drive_bias == "outside" and spec_has_drive_bias(spec):
-        out["drive_bias"] = "outside"
+        return None
+    out: dict[str, Any] = {"rule": text}
     left = {name for name in spec.learned if f"('coef', '{name}')" in text}
     learned = {name: [spec.learned_kinds[name], float(f"{spec.coefficients[name]:.11e}")] for name in sorted(left)}
-    if learned:
-        out["learned"] = learned
+    return {**out, "learned": learned} if learned else out
+
+
+def place_part(spec: CellSpec) -> dict[str, Any]:
+    """What `normal` has of where the rule acts; whatever the rule is."""
+    out: dict[str, Any] = {"scope": spec.scope, "gates": spec.gates}
+    if spec.drive_bias == "outside" and spec_has_drive_bias(spec):
+        out["drive_bias"] = "outside"
     return out
 
 
