@@ -541,7 +541,7 @@ def test_a_rule_that_does_nothing_is_one_cell_wherever_it_acts():
     )
     count = made.count()
     assert count.structures == 1
-    assert count.collapsed == (("lstm", "+b-lstm"), ("lstm", "[u]-lstm"), ("lstm", "[prev(u) + u - prev(u)]-lstm"))
+    assert count.collapsed == (("lstm", "[u]-lstm"), ("lstm", "[prev(u) + u - prev(u)]-lstm"))
 
 
 def test_fifty_thousand_cells_are_counted_in_seconds():
