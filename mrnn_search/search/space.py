@@ -11,12 +11,13 @@ from typing import Any
 
 from .._registry import InputError
 from ..cells import Candidate, CellSpec
+from ..cells.rules.base import define, definition
 from .counting import Count, count_space
 from .files import Place, display, read_yaml, resolve, shown
 from .parameter import Constant, Parameter, Target, Trial, Value, active, candidate, common, gates_text
 from .reading import check_parameters, check_together, domain_values, never, ordered, read_parameters
 
-FIELDS = ("name", "description", "parameters")
+FIELDS = ("name", "description", "rules", "parameters")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Space:
         """A space from plain data, as in a YAML file; inverse of `to_dict`.
 
         Args:
-            data: ``parameters``, and perhaps ``name`` and ``description``.
+            data: ``parameters``, and perhaps ``name``, ``description`` and ``rules``, which are registered.
             name: if ``data`` has none.
             where: file (and the place inside it) for messages.
 
@@ -52,6 +53,7 @@ class Space:
         for key in ("name", "description"):
             if not isinstance(data.get(key, ""), str):
                 raise place.at(key).error(f"found {shown(data[key])}, allowed: text")
+        _define_rules(data.get("rules", {}), place.at("rules"))
         place_in = place.at("parameters")
         if "parameters" not in data:
             raise place_in.error("is missing; a space needs at least base")
@@ -61,9 +63,12 @@ class Space:
         return cls(data.get("name", name), data.get("description", ""), parameters)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data."""
+        """Plain JSON data. Rules that do not come with this package are in it: whoever reads it need not have registered them."""
         parameters = {parameter.name: parameter.to_dict() for parameter in self.parameters}
-        return {"name": self.name, "description": self.description, "parameters": parameters}
+        out: dict[str, Any] = {"name": self.name, "description": self.description, "parameters": parameters}
+        named = [str(rule) for p in self.parameters if p.name == "rule" for rule in domain_values(p.domain)]
+        rules = {rule: told for rule in named if (told := definition(rule)) is not None}
+        return {**out, "rules": rules} if rules else out
 
     @cached_property
     def visited(self) -> tuple[Parameter, ...]:
@@ -156,6 +161,17 @@ def _narrowed(parameter: Parameter, can: Mapping[str, tuple[Value, ...]]) -> Par
     when = tuple((other, common(values, can[other])) for other, values in parameter.when)
     unless = ((other, common(values, can[other])) for other, values in parameter.unless)
     return Parameter(parameter.name, parameter.domain, when, tuple((other, values) for other, values in unless if values))
+
+
+def _define_rules(data: object, place: Place) -> None:
+    """Register what a space has under ``rules``: name -> formula, or formula, coefficients, summary and source."""
+    if not isinstance(data, Mapping):
+        raise place.error(f"found {shown(data)}, allowed: a mapping from a rule's name to its formula")
+    for name, told in data.items():
+        try:
+            define(name, {"formula": told} if isinstance(told, str) else told)
+        except InputError as error:
+            raise InputError(error.message, str(place.at(str(name)))) from None
 
 
 def load_space(name_or_path: str) -> Space:

@@ -559,8 +559,8 @@ class MyBase(Base):
         return super().shapes(input_size, hidden_size, bias) | {"mix": (hidden_size, input_size + 2 * hidden_size + 3)}
 
     @classmethod
-    def init_(cls, w, how, hidden_size):
-        super().init_(w, how, hidden_size)
+    def init_(cls, w, how, hidden_size, options):
+        super().init_(w, how, hidden_size, options)
         torch.nn.init.ones_(w["mix"])
 
     @classmethod
