@@ -12,14 +12,14 @@ from functools import lru_cache
 from typing import Any
 
 from .._registry import InputError, SpecError
-from .formula.node import Node, make
+from .formula.node import Node, R, U, make
 from .formula.normal import normal_form, to_node
 from .formula.program import Program
 from .formula.text import show
 from .spec import CellSpec, identity
 
-_PLAIN = ((((("u",), 1.0),), 1.0),)
-_SUM = (*_PLAIN, (((("r",), 1.0),), 1.0))
+_PLAIN = normal_form(U)
+_SUM = normal_form(make("add", R, U))
 
 
 def with_values(spec: CellSpec) -> Node:
