@@ -15,6 +15,9 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from ._registry import InputError as InputError
     from .cells.presets import preset as preset
     from .cells.presets import presets as presets
+    from .cells.rules.base import Coefficient as Coefficient
+    from .cells.rules.base import Rule as Rule
+    from .cells.rules.base import rules as rules
     from .cells.spec import Candidate as Candidate
     from .cells.spec import CellSpec as CellSpec
     from .engine.gradients import gradient_norms as gradient_norms
@@ -28,21 +31,26 @@ __version__ = "0.1.0"
 _HOMES = {
     "Candidate": "cells.spec",
     "CellSpec": "cells.spec",
+    "Coefficient": "cells.rules",
     "InputError": "_registry",
     "Recurrent": "engine.recurrent",
+    "Rule": "cells.rules",
     "Study": "results.study",
     "gradient_norms": "engine.gradients",
     "load_study": "results.study",
     "parameter_groups": "engine.recurrent",
     "preset": "cells.presets",
     "presets": "cells.presets",
+    "rules": "cells.rules",
 }
 
 __all__ = [
     "Candidate",
     "CellSpec",
+    "Coefficient",
     "InputError",
     "Recurrent",
+    "Rule",
     "Study",
     "__version__",
     "gradient_norms",
@@ -50,6 +58,7 @@ __all__ = [
     "parameter_groups",
     "preset",
     "presets",
+    "rules",
     "search",
 ]
 

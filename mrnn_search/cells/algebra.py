@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from .._registry import InputError, SpecError
-from .formula.node import Node, make, num
+from .formula.node import Node, make
 from .formula.normal import normal_form, to_node
 from .formula.program import Program
 from .formula.text import show
@@ -33,7 +33,7 @@ def _with_values(program: Program, fixed: tuple[tuple[str, float], ...]) -> Node
     made: dict[Node, Node] = {}
     for node in program.root.walk():
         if node.op == "coef" and node.value in values:
-            made[node] = num(values[str(node.value)])
+            made[node] = Node("num", (), values[str(node.value)] + 0.0)  # its own range allows more than a number in a text
         elif not node.args:
             made[node] = node
         else:
@@ -48,9 +48,11 @@ def normal(spec: CellSpec) -> dict[str, Any]:
     * Coefficients count only if the formula keeps them: learned ones by name, kind and initial value.
     * ``drive_bias`` counts only where the base has a bias on the drive.
     """
-    root = with_values(spec)
     varying = [name for name, kind in spec.learned_kinds.items() if kind == "input"]
-    form = normal_form(root, varying)
+    try:
+        form: Any = normal_form(with_values(spec), varying)
+    except SpecError:  # a number overflows on the way: such a cell equals itself alone
+        form = (spec.rule, tuple(spec.coefficients.items()), *(("coef", name) for name in spec.learned))
     text = repr(form)
     out: dict[str, Any] = {"base": spec.base, "options": dict(spec.to_dict()["options"])}
     if form in (_PLAIN, _SUM):

@@ -14,6 +14,7 @@ from .formula.run import run_step
 from .spec import CellSpec
 
 SETTLED = 5_000  # steps after which a constant drive counts as settled: decays of 0.999 have e^-5 left
+LARGEST_GAIN = 100.0  # above, a rule has no steady state to speak of: adabelief divides a steady drive by its guard alone
 PERIOD = 840  # steps that are averaged, for scheduled rules; a multiple of every restart up to 8, of 10, 12, 14, 15, 20, 40 …
 
 
@@ -58,14 +59,15 @@ def controls(spec: CellSpec) -> dict[str, CellSpec]:
     if spec.scope == "drive":
         where = {"options": spec.options, "gates": spec.gates, "drive_bias": spec.drive_bias}
         gain = steady_gain(spec)
-        if gain > 0:
+        if 1 / LARGEST_GAIN <= gain <= LARGEST_GAIN:
             made["input_gain"] = CellSpec(spec.base, "heavy_ball", {"mu": 0.0, "epsilon": gain}, **where)  # type: ignore[arg-type]
         if "mu" in spec.coefficients:
             made["ema"] = CellSpec(spec.base, "ema", {"mu": spec.coefficients["mu"]}, **where)  # type: ignore[arg-type]
         inside = spec.drive_bias == "inside" and spec_has_drive_bias(spec) and (spec.gates is None or "f" in spec.gates)
         if "forget_bias" in bases[spec.base].options and inside:
-            matched = {**spec.options, "forget_bias": f"{matched_forget_bias(spec):.12g}"}
-            made["bias_matched"] = CellSpec(spec.base, options=matched)
+            matched = matched_forget_bias(spec)
+            if abs(matched) <= LARGEST_GAIN:
+                made["bias_matched"] = CellSpec(spec.base, options={**spec.options, "forget_bias": matched})
     seen = {spec.cell_id}
     out = {}
     for name, control in made.items():

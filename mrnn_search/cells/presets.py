@@ -39,7 +39,7 @@ def arguments(name: str) -> dict[str, float | str | None]:
 
 def presets() -> dict[str, str]:
     """Name -> one line on what it is."""
-    return {name: (inspect.getdoc(_presets[name]) or "").splitlines()[0] for name in _presets}
+    return {name: (inspect.getdoc(_presets[name]) or "").splitlines()[0].replace("``", "") for name in _presets}
 
 
 @_presets.register("rnn")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._registry import SpecError, UnknownNameError
 from .bases.base import OpenOption, bases
-from .rules.base import Rule, find_rule, rule_name
+from .rules.base import Rule, define, definition, find_rule, rule_name
 
 if TYPE_CHECKING:
     from .describe import Description
@@ -230,8 +230,18 @@ class CellSpec:
         """Inverse of `to_json`."""
         return cls.from_dict(json.loads(text))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A rule of the user's goes along: another process, or a later one, need not have registered it."""
+        return _revive, (self.to_dict(), definition(self.rule))
+
     def __str__(self) -> str:
         return self.name
+
+
+def _revive(data: dict[str, Any], rule: dict[str, Any] | None) -> CellSpec:
+    if rule is not None:
+        define(data["rule"], rule)
+    return CellSpec.from_dict(data)
 
 
 def _kinds(learned: Iterable[str] | Mapping[str, str]) -> dict[str, str]:

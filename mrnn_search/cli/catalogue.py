@@ -210,4 +210,4 @@ def studies(
 
 
 def _first_line(thing: object) -> str:
-    return (inspect.getdoc(thing) or "").splitlines()[0]
+    return (inspect.getdoc(thing) or "").splitlines()[0].replace("``", "")

@@ -83,6 +83,11 @@ def test_identity_is_the_same_in_another_process():
         ({"base": "lstm", "rule": "nesterov", "learned": ["restart"]}, ["restart cannot be learned"]),
         ({"base": "rnn", "options": {"activation": "relux"}}, ['"relux"', 'did you mean "relu"']),
         ({"base": "lstm", "options": {"activation": "relu"}}, ['option of LSTM "activation"']),
+        ({"base": "rnn", "options": {"activation": 1}}, ['unknown activation "1"', "allowed: relu, tanh"]),
+        ({"base": "orthogonal", "options": {"rebase": "onse"}}, ['unknown rebase "onse"', "a whole number >= 1, never, once", '"once"?']),
+        *(({"base": "orthogonal", "options": {"rebase": k}}, [f'unknown rebase "{k}"']) for k in (0, "0", "01", "", "+1", "²", 1.0, True)),
+        ({"base": "orthogonal_lstm", "options": {"rebase": 2**63}}, ["unknown rebase"]),
+        ({"base": "orthogonal_lstm", "options": {"rebase": "9" * 5000}}, ["unknown rebase"]),
     ],
 )
 def test_wrong_specs_say_what_is_allowed(arguments, words):
@@ -90,6 +95,16 @@ def test_wrong_specs_say_what_is_allowed(arguments, words):
         CellSpec(**arguments)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_number_among_the_options_is_one_cell_however_it_is_written():
+    number, text = (CellSpec("orthogonal", options={"rebase": k}) for k in (100, "100"))
+    assert number == text and hash(number) == hash(text) and number.cell_id == text.cell_id
+    assert number.options["rebase"] == "100" and number.to_dict()["options"] == {"rebase": "100"}
+    assert number.name == "orthogonal[rebase=100]"
+    assert CellSpec.from_json(number.to_json()) == number == CellSpec.from_dict({**number.to_dict(), "options": {"rebase": 100}})
+    ids = {CellSpec("orthogonal", options={"rebase": k}).cell_id for k in ("never", "once", 1, 2, 100, 2**63 - 1)}
+    assert len(ids) == 6 and preset("exprnn").cell_id in ids
 
 
 @pytest.mark.parametrize(

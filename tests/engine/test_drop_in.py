@@ -20,10 +20,8 @@ from mrnn_search.engine.recurrent import Recurrent, State
 from ..cells.strategies import BASES, specs
 
 VENDOR = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
-FREE = [base for base in BASES if base != "orthogonal"]  # no constraint on a weight
 ONE_OF_EACH = [CellSpec(base, rule) for base in BASES for rule in ("plain", "adam", "nesterov")]
 by_name = pytest.mark.parametrize("spec", ONE_OF_EACH, ids=lambda spec: spec.name)
-by_free_name = pytest.mark.parametrize("spec", [spec for spec in ONE_OF_EACH if spec.base in FREE], ids=lambda spec: spec.name)
 
 
 def tensors(state):
@@ -157,14 +155,15 @@ def test_every_argument_of_torchs_constructor_is_there():
 
 @pytest.mark.parametrize("init", ["paper", "torch"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
-@by_free_name
+@by_name
 def test_device_and_dtype(spec, dtype, init):
     learned = CellSpec(spec.base, spec.rule, spec.coefficients, ["epsilon"] if spec.rule != "plain" else [], spec.options)
     layer = Recurrent(learned, 3, 4, bidirectional=True, init=init, device="cpu", dtype=dtype)
-    held = [*layer.parameters(), *layer.buffers()]
-    assert all(p.dtype == dtype and p.isfinite().all() for p in held)
+    kept = dtype if dtype == torch.float64 else torch.float32  # the centre of an orthogonal map is never narrower
+    assert all(p.dtype == dtype and p.isfinite().all() for p in layer.parameters())
+    assert all(b.dtype == kept and b.isfinite().all() for b in layer.buffers())
     meta = Recurrent(learned, 3, 4, bidirectional=True, init=init, device="meta", dtype=dtype)
-    assert all(p.is_meta and p.dtype == dtype for p in [*meta.parameters(), *meta.buffers()])
+    assert all(p.is_meta and p.dtype == dtype for p in meta.parameters()) and all(b.is_meta for b in meta.buffers())
     blank = skip_init(Recurrent, learned, 3, 4, bidirectional=True, dtype=dtype)
     blank.load_state_dict(layer.state_dict())
     x = torch.randn(5, 2, 3, dtype=dtype)
@@ -172,7 +171,7 @@ def test_device_and_dtype(spec, dtype, init):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("base", FREE)
+@pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize(
     ("rule", "coefficients"),
     [
@@ -211,6 +210,9 @@ def test_half_precision_is_near_float32_on_the_same_numbers(base, rule, coeffici
     for ours, theirs in zip(moments, moments2, strict=True):
         assert error(ours, theirs) <= eps
     for ours, theirs in zip(grads, grads2, strict=True):
+        if base == "orthogonal":  # modReLU jumps: a unit on the other side of the jump has another gradient, not a rounded one
+            assert torch.cosine_similarity(ours.float().flatten(), theirs.flatten(), dim=0) > 0.95
+            continue
         assert error(ours, theirs) <= 16 * eps
     first, state = narrow(x[:17])
     second, _ = narrow(x[17:], state)

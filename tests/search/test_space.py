@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import math
+import re
 
 import optuna
 import pytest
@@ -253,6 +254,42 @@ def test_steps():
 def test_numbers_have_one_form():
     one, other = space(base="lstm", dropout=0, clip=1), space(base="lstm", dropout=-0.0, clip=1.0)
     assert one == other and one.draw(1, 0)[0].candidate_id == other.draw(1, 0)[0].candidate_id
+
+
+def test_an_option_that_may_be_a_number():
+    """YAML has numbers, a spec has text: choices, one value, a range and conditions read both as one."""
+    made = space(
+        base="orthogonal",
+        orthogonal__rebase={"choices": ["never", 1, "100"]},
+        lr={"value": 0.5, "when": {"orthogonal.rebase": [1, 100]}},
+        clip={"value": 3, "when": {"orthogonal.rebase": "1"}},
+    )
+    assert {(c.spec.options["rebase"], c.lr, c.clip) for c in made.draw(40, 0)} == {("never", 1e-3, 1), ("1", 0.5, 3), ("100", 0.5, 1)}
+    assert Space.from_dict(made.to_dict()) == made and made.count().candidates == 3
+    for value in (7, "7"):
+        assert made.fixed({"orthogonal.rebase": value}).draw(1, 0)[0].spec == CellSpec("orthogonal", options={"rebase": 7})
+    assert made.for_cell(preset("dtriv")).draw(1, 0)[0] == Candidate(preset("dtriv"), lr=0.5, clip=3)
+    drawn = space(base="orthogonal_lstm", orthogonal_lstm__rebase={"low": 1, "high": 8, "log": True}).draw(200, 0)
+    assert {c.spec.options["rebase"] for c in drawn} == set("12345678")
+    bare = space(base={"choices": ["orthogonal", "gru"]}, orthogonal__rebase=100)
+    assert {c.spec for c in bare.draw(20, 0)} == {preset("gru"), preset("dtriv", rebase=100)}
+
+
+@pytest.mark.parametrize(
+    ("rebase", "message"),
+    [
+        (0, 'rebase: unknown rebase "0"; allowed: a whole number >= 1, never, once'),
+        (1.5, "rebase: rebase = 1.5, allowed: a whole number or text"),
+        (True, "rebase: rebase = true, allowed: a whole number or text"),
+        ({"choices": [1, "1"]}, "rebase.choices[1]: 1 is there twice"),
+        ({"low": "never", "high": 5}, "rebase.low: found 'never', allowed: a number"),
+        ({"low": 0, "high": 5}, 'rebase.low: unknown rebase "0"'),
+        ({"low": 1.5, "high": 5}, "rebase.low: rebase = 1.5, allowed: a whole number or text"),
+    ],
+)
+def test_an_option_that_may_be_a_number_but_not_this(rebase, message):
+    with pytest.raises(InputError, match=re.escape("parameters.orthogonal." + message)):
+        space(base="orthogonal", orthogonal__rebase=rebase)
 
 
 def test_a_log_range_of_whole_numbers():

@@ -88,7 +88,10 @@ class Rotations(Base):
 
 @bases.register("orthogonal")
 class Orthogonal(Rotations):
-    """``h_t = modReLU(d_t + h_{t-1} Q)``, Q orthogonal with determinant 1, no bias on the drive. Options: see `Rotations`."""
+    """``h_t = modReLU(d_t + h_{t-1} Q)``, Q orthogonal with determinant 1, no bias on the drive.
+
+    Options: see `Rotations`.
+    """
 
     biases = False
     equations = (

@@ -7,7 +7,9 @@ from .orthogonal import Rotations
 
 @bases.register("orthogonal_lstm")
 class OrthogonalLSTM(Rotations, LSTM):
-    """The lstm with ``U_i, U_f, U_g, U_o`` orthogonal, each the map of a matrix of its own; biases as lstm. Options: see `Rotations`.
+    """The lstm with ``U_i, U_f, U_g, U_o`` orthogonal, each the map of a matrix of its own; biases as lstm.
+
+    Options: see `Rotations`.
 
     No gate's pre-activation can then grow with the recurrent weights: ``|U h| = |h| < sqrt(H)``. The recurrence as a whole is
     not norm-preserving, as sigmoid and tanh are not.
@@ -22,7 +24,8 @@ class OrthogonalLSTM(Rotations, LSTM):
     later_options = Rotations.later_options | LSTM.later_options
     equations = (
         *LSTM.equations,
-        "U = [U_i, U_f, U_g, U_o], each orthogonal: expm(A - A^T), the Cayley transform of A - A^T, or Householder reflections",
+        "U = [U_i, U_f, U_g, U_o], each orthogonal:",
+        "expm(A - A^T), the Cayley transform of A - A^T, or a product of Householder reflections",
     )
     source = (
         "ours, after Jing et al., Gated orthogonal recurrent units, arXiv 1706.02761, where the candidate's matrix alone is"

@@ -20,11 +20,13 @@ class Program:
 
     Attributes:
         lines: named parts, in order, and the root.
+        source: the text that it was made of.
         states: the parts that keep a tensor from step to step (`TEMPORAL`), each after those that it reads.
         letters: of the states, one each.
     """
 
     lines: Lines
+    source: str = ""
 
     @classmethod
     def of(cls, text: str, coefficients: Iterable[str] = ()) -> Program:
@@ -33,7 +35,7 @@ class Program:
         Raises:
             SpecError, UnknownNameError: see `parse`; or more than `MAX_STATES` states.
         """
-        program = cls(parse(text, coefficients))
+        program = cls(parse(text, coefficients), "; ".join(line.strip() for line in text.strip().splitlines()))
         if len(program.states) > MAX_STATES:
             raise SpecError(f"the formula has {len(program.states)} states, allowed: {MAX_STATES}")
         return program

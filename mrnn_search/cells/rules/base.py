@@ -19,7 +19,7 @@ import math
 import re
 from abc import ABC
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -42,7 +42,7 @@ class Coefficient:
         default: value when none is given.
         low, high: bounds; ``low_open``/``high_open`` exclude the bound itself.
         integer: whole numbers only (never learnable).
-        learnable: may be trained: its range must be an interval (0, high) or (0, inf).
+        learnable: may be trained.
         guard: a numerical guard: names leave it out where it has its default.
         meaning: half a line for ``mrnn-search rules``.
     """
@@ -92,12 +92,12 @@ class Coefficient:
     def to_raw(self, value: float) -> float:
         """The unconstrained number that `from_raw` maps to ``value``."""
         if math.isinf(self.high):
-            return math.log(value)
-        return math.log(value / (self.high - value))
+            return math.log(value - self.low)
+        return math.log((value - self.low) / (self.high - value))
 
     def from_raw(self, raw: Tensor) -> Tensor:
-        """Smooth map of the real line onto the range: exp for (0, inf), a scaled sigmoid for (0, high)."""
-        return torch.exp(raw) if math.isinf(self.high) else self.high * torch.sigmoid(raw)
+        """Smooth map of the real line onto the inside of the range: exp for (low, inf), a scaled sigmoid for (low, high)."""
+        return self.low + (torch.exp(raw) if math.isinf(self.high) else (self.high - self.low) * torch.sigmoid(raw))
 
 
 class Rule(ABC):
@@ -183,6 +183,79 @@ def rule_name(name: str) -> str:
     """``name`` itself, or the one text of the formula that it is. Raises as `find_rule`."""
     found = find_rule(name)
     return found.program.text if issubclass(found, Symbolic) else name
+
+
+def definition(name: str) -> dict[str, Any] | None:
+    """A registered rule of the user's as plain JSON data, for `define` in another process; None for the rules that come with
+    this package and for formulas, which need none.
+    """
+    rule = find_rule(name)
+    if rule.__module__.startswith(_OWN) or issubclass(rule, Symbolic):
+        return None
+    coefficients = {}
+    for key, c in rule.coefficients.items():
+        told = {f.name: getattr(c, f.name) for f in fields(c)}
+        told["high"] = None if math.isinf(c.high) else c.high
+        coefficients[key] = {k: v for k, v in told.items() if k in ("default", "low", "high") or v != _ORDINARY[k]}
+    return {"formula": rule.program.source, "coefficients": coefficients, "summary": rule.summary(), "source": rule.source}
+
+
+def define(name: str, data: Mapping[str, Any]) -> None:
+    """Register the rule that ``data`` describes (see `definition`), unless this very rule is there already.
+
+    Raises:
+        SpecError: there is another rule of that name, or ``data`` describes none.
+        UnknownNameError: an unknown name in ``data`` or in the formula.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name == "u":
+        raise SpecError(f"name of a rule {name!r}, allowed: letters, digits and _, no digit first")
+    known = ("formula", "coefficients", "summary", "source")
+    if not isinstance(data, Mapping) or "formula" not in data:
+        raise SpecError(f"rule {name}: found {data!r}, allowed: a mapping with {', '.join(known)}; formula is needed")
+    for key in data:
+        if key not in known:
+            raise UnknownNameError(f"field of rule {name}", key, known)
+    made: type[Rule] = type(
+        name,
+        (Rule,),
+        {
+            "__module__": "defined",
+            "__doc__": str(data.get("summary", "")),
+            "coefficients": {key: _coefficient(name, key, c) for key, c in (data.get("coefficients") or {}).items()},
+            "formula": data["formula"],
+            "source": str(data.get("source", "")),
+        },
+    )
+    if name in rules:
+        there = rules[name]
+        if (there.program.root, dict(there.coefficients)) != (made.program.root, dict(made.coefficients)):
+            raise SpecError(f'rule "{name}" is registered with another formula or other coefficients: {there.program.text}')
+        return
+    rules.register(name)(made)
+
+
+def _coefficient(rule: str, name: str, data: object) -> Coefficient:
+    names = [f.name for f in fields(Coefficient)]
+    if isinstance(data, (int, float)) and not isinstance(data, bool) and name in STANDARD:
+        return replace(STANDARD[name], default=STANDARD[name].check(name, data))
+    if not isinstance(data, Mapping) or "default" not in data:
+        raise SpecError(
+            f"{rule}.{name}: found {data!r}, allowed: a mapping with default, low and high (or, of {', '.join(STANDARD)}, the default)"
+        )
+    for key in data:
+        if key not in names:
+            raise UnknownNameError(f"field of coefficient {rule}.{name}", key, names)
+    given = {**data, "low": data.get("low", 0.0), "high": math.inf if data.get("high") is None else data["high"]}
+    for key in ("default", "low", "high"):
+        if isinstance(given[key], bool) or not isinstance(given[key], (int, float)):
+            raise SpecError(f"{rule}.{name}.{key} = {given[key]!r}, allowed: a number")
+    made = Coefficient(**given)
+    made.check(name, made.default)
+    return made
+
+
+_OWN = __name__.removesuffix(".base")
+_ORDINARY = {f.name: f.default for f in fields(Coefficient)}
 
 
 class Symbolic(Rule):
