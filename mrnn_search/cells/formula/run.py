@@ -82,6 +82,8 @@ def run_step(
     Returns:
         the result (B, C), the new states.
     """
+    if isinstance(t, Tensor):
+        t = t.to(torch.float64)  # a quotient of whole numbers would be float32
     before = dict(zip(program.states, held, strict=True))
     after: dict[Node, Tensor] = {}
 
