@@ -20,8 +20,9 @@ def run(layer, x):
     leaf = x.clone().requires_grad_()
     y, state = layer(leaf)
     total = y.square().mean() + sum(s.square().mean() for s in (state if isinstance(state, tuple) else [state]))
+    total = total + 0.0 * leaf.sum()  # where a rule looks at the step before only, T = 1 does not depend on x
     names = ["x", *(n for n, _ in layer.named_parameters())]
-    grads = torch.autograd.grad(total, [leaf, *layer.parameters()])
+    grads = torch.autograd.grad(total, [leaf, *layer.parameters()], materialize_grads=True)
     return y, state, dict(zip(names, grads, strict=True))
 
 
