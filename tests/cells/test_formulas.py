@@ -1,129 +1,42 @@
-"""Bases that torch has no layer for, under every rule: outputs and every gradient against the formulas, written here once more."""
+"""Every base: outputs and every gradient against the formulas of `by_hand`, in all scopes, for all choices of gates; initial values."""
 
+import hashlib
+import itertools
 import math
 
 import pytest
 import torch
-from torch.func import functional_call
 
 from mrnn_search._registry import UnknownNameError
 from mrnn_search.cells import Candidate, CellSpec, preset
+from mrnn_search.cells.bases.base import bases
 from mrnn_search.engine.recurrent import Recurrent, parameter_groups
 from mrnn_search.engine.train import train_lane
 
 from ..engine.test_train import TASK
-from .strategies import OPTIONS, RULES
+from .by_hand import BASES, GATES, LEARNABLE, VALUES, assert_same, by_hand, moved
+from .strategies import OPTIONS
 
 MAPS, SKEW_INITS = OPTIONS["orthogonal"]["map"], OPTIONS["orthogonal"]["skew_init"]
-NEW = {
-    "mgu": {},
-    "indrnn-relu": {"activation": "relu"},
-    "indrnn-tanh": {"activation": "tanh"},
-    "linear": {},
-}
-SPECS = [("orthogonal", {"map": m}) for m in MAPS] + [(name.split("-")[0], options) for name, options in NEW.items()]
+ACTIVATIONS = ({"activation": "relu"}, {"activation": "tanh"})
+SPECS = [
+    *[(base, {"map": m}) for base in ("orthogonal", "orthogonal_lstm") for m in MAPS],
+    *[(base, options) for base in ("rnn", "indrnn") for options in ACTIVATIONS],
+    *[(base, {}) for base in ("lstm", "gru", "mgu", "linear")],
+]
+RULES = ("plain", "heavy_ball", "rmsprop", "adam", "nesterov", "nesterov_released")
 IDS = [f"{base}-{'-'.join(options.values())}".strip("-") for base, options in SPECS]
-COEFFICIENTS = {
-    "plain": {},
-    "heavy_ball": {"mu": 0.7, "epsilon": 0.4},
-    "rmsprop": {"epsilon": 0.5, "beta": 0.8},
-    "adam": {"mu": 0.7, "epsilon": 0.4, "beta": 0.8},
-    "nesterov": {"epsilon": 0.6, "restart": 3},
-}
+VENDOR = ("rnn", "lstm", "gru", "orthogonal_lstm")
+LINEAR = ("plain", "heavy_ball", "ema", "nesterov", "nesterov_lookahead", "qhm")
+DATA = torch.randn(9, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
 
 
-def drives(rule, c, us):
-    """d_1 … d_T of the drives u_1 … u_T."""
-    v, s, k, out = 0.0, 0.0, 0, []
-    for u in us:
-        if rule == "plain":
-            d = u
-        elif rule == "heavy_ball":
-            d = v = c["mu"] * v + c["epsilon"] * u
-        elif rule == "nesterov":
-            k = k + 1 if k < c["restart"] else 1
-            d = v = (k - 1) / (k + 2) * v + c["epsilon"] * u
-        elif rule == "rmsprop":
-            s = c["beta"] * s + (1 - c["beta"]) * u * u
-            d = c["epsilon"] * u / torch.sqrt(s + 1e-16)
-        elif rule == "adam":
-            v = c["mu"] * v + c["epsilon"] * u
-            s = c["beta"] * s + (1 - c["beta"]) * u * u
-            d = v / torch.sqrt(s + 1e-16)
-        out.append(d)
-    return out
+def layer_of(spec, seed=1, inputs=3, hidden=5, **options):
+    return moved(Recurrent(spec, inputs, hidden, init="torch", **options), seed)
 
 
-def skew(a):
-    return torch.tril(a, -1) - torch.tril(a, -1).T
-
-
-def exponential(a):
-    """By the eigenvalues: i S is Hermitian."""
-    values, vectors = torch.linalg.eigh(1j * skew(a))
-    return (vectors @ torch.diag(torch.exp(-1j * values)) @ vectors.mH).real
-
-
-def cayley(a):
-    one = torch.eye(len(a), dtype=a.dtype)
-    return (one + skew(a) / 2) @ torch.linalg.inv(one - skew(a) / 2)
-
-
-def householder(a):
-    """Reflections at e_i + (column i of A below the diagonal), in order; -1 turns the n of them at A = 0 into the identity."""
-    one = torch.eye(len(a), dtype=a.dtype)
-    q = -one
-    for i in range(len(a)):
-        v = one[i] + torch.tril(a, -1)[:, i]
-        q = q @ (one - 2 * torch.outer(v, v) / (v @ v))
-    return q
-
-
-def mgu(p, d, h, options):
-    n = h.shape[-1]
-    u, b = p["weight_hh_l0"], p.get("bias_hh_l0", torch.zeros(2 * n, dtype=h.dtype))
-    f = torch.sigmoid(d[:, :n] + h @ u[:n].T + b[:n])
-    candidate = torch.tanh(d[:, n:] + (f * h) @ u[n:].T + b[n:])
-    return (1 - f) * h + f * candidate
-
-
-def indrnn(p, d, h, options):
-    a = d + p["weight_hh_l0"] * h + p.get("bias_hh_l0", 0.0)
-    return torch.clamp(a, min=0) if options["activation"] == "relu" else torch.tanh(a)
-
-
-def linear(p, d, h, options):
-    decay = torch.exp(-torch.log(1 + torch.exp(-p["weight_hh_l0"])))  # exp(-softplus(-a))
-    return decay * h + d
-
-
-def orthogonal(p, d, h, options):
-    name = "parametrizations.weight_hh_l0."
-    to_rotation = {"exponential": exponential, "cayley": cayley, "householder": householder}[options["map"]]
-    z = d + h @ (p[name + "0.base"] @ to_rotation(p[name + "original"])).T
-    return torch.sign(z) * torch.clamp(z.abs() + p["modrelu_bias_l0"], min=0)
-
-
-FORMULAS = {"mgu": mgu, "indrnn": indrnn, "linear": linear, "orthogonal": orthogonal}
-
-
-def by_formula(spec, p, x, hidden):
-    us = [x_t @ p["weight_ih_l0"].T + p.get("bias_ih_l0", 0.0) for x_t in x]
-    h, out = torch.zeros(x.shape[1], hidden, dtype=x.dtype), []
-    for d in drives(spec.rule, spec.coefficients, us):
-        h = FORMULAS[spec.base](p, d, h, spec.options)
-        out.append(h)
-    return torch.stack(out)
-
-
-def moved(spec, seed, inputs=3, hidden=5, **options):
-    """A float64 layer whose every number has moved away from where it started."""
-    torch.manual_seed(seed)
-    layer = Recurrent(spec, inputs, hidden, init="torch", **options).double()
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter += 0.3 * torch.randn_like(parameter)
-    return layer
+def test_every_base_is_here():
+    assert sorted(BASES) == sorted(bases) and {base for base, _ in SPECS} == set(bases)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -132,40 +45,54 @@ def moved(spec, seed, inputs=3, hidden=5, **options):
 @pytest.mark.parametrize("execution", ["auto", "reference"])
 def test_base_equals_its_formula(base, options, rule, bias, execution):
     """1e-10 of each tensor's largest entry, at least of 1."""
-    spec = CellSpec(base, rule, COEFFICIENTS[rule], options=options)
-    layer = moved(spec, seed=1, bias=bias, execution=execution)
-    assert layer.execution.startswith("loop" if execution == "auto" else "reference")
-    p = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
-    x = torch.randn(9, 2, 3, dtype=torch.float64, requires_grad=True)
-    ours, theirs = layer(x)[0], by_formula(spec, p, x, 5)
-    leaves = {"x": x, **dict(layer.named_parameters())}
-    weights = torch.randn_like(ours)
-    assert_near(ours, theirs, "outputs")
-    pairs = [torch.autograd.grad((y * weights).sum(), list(leaves.values()), allow_unused=True) for y in (ours, theirs)]
-    for name, mine, their in zip(leaves, *pairs, strict=True):
-        assert mine is not None and their is not None and their.abs().max() > 0, name
-        assert_near(mine, their, name)
+    layer = layer_of(CellSpec(base, rule, VALUES[rule], options=options), bias=bias, execution=execution)
+    fast = "vendor" if base in VENDOR and rule in LINEAR else "loop"
+    assert layer.execution.startswith(fast if execution == "auto" else "reference")
+    assert_same(layer, DATA, lambda x: by_hand(layer, x))
 
 
-def assert_near(ours, theirs, name):
-    assert ours.shape == theirs.shape, name
-    assert float((ours - theirs).detach().abs().max()) <= 1e-10 * max(1.0, float(theirs.detach().abs().max())), name
+def subsets(base):
+    names = GATES.get(base, "h")
+    return [list(s) for n in range(1, len(names) + 1) for s in itertools.combinations(names, n)]
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("execution", ["loop", "reference"])
+@pytest.mark.parametrize("drive_bias", ["inside", "outside"])
+@pytest.mark.parametrize("rule", ["heavy_ball", "adam", "nesterov", "nesterov_released"])
+@pytest.mark.parametrize("scope", ["drive", "preactivation"])
 @pytest.mark.parametrize(("base", "options"), SPECS, ids=IDS)
-def test_gradcheck(base, options, rule):
-    """Every parameter, learned coefficients too, and the input, by finite differences."""
-    learned = [name for name in COEFFICIENTS[rule] if name != "restart"]
-    layer = moved(CellSpec(base, rule, COEFFICIENTS[rule], learned, options), seed=2, inputs=2, hidden=3)
-    names = [name for name, _ in layer.named_parameters()]
-    buffers = dict(layer.named_buffers())
+def test_gates_and_biases(base, options, scope, rule, drive_bias, execution):
+    """Every choice of gates. 1e-10 as above."""
+    if scope == "drive" and rule == "nesterov_released":
+        scope = None  # its own
+    for gates in subsets(base) if options.get("map") in (None, "cayley") else [None]:
+        layer = layer_of(CellSpec(base, rule, VALUES[rule], options=options, scope=scope, gates=gates, drive_bias=drive_bias))
+        assert layer.spec.scope == scope or scope is None
+        layer._execution = execution
+        assert_same(layer, DATA[:6], lambda x, layer=layer: by_hand(layer, x))
 
-    def outputs(x, *parameters):
-        return functional_call(layer, {**dict(zip(names, parameters, strict=True)), **buffers}, (x,))[0]
 
-    x = torch.randn(4, 2, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(outputs, (x, *(p.detach().clone().requires_grad_() for p in layer.parameters())))
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("execution", ["loop", "reference"])
+@pytest.mark.parametrize("rule", ["heavy_ball", "nesterov", "adam", "lion"])
+@pytest.mark.parametrize(("base", "options"), SPECS, ids=IDS)
+def test_velocity_on_the_hidden_state(base, options, rule, execution, bias):
+    layer = layer_of(CellSpec(base, rule, VALUES[rule], options=options, scope="hidden"), bias=bias, execution=execution)
+    assert_same(layer, DATA, lambda x: by_hand(layer, x))
+
+
+@pytest.mark.parametrize("scope", ["drive", "preactivation"])
+@pytest.mark.parametrize("kind", ["scalar", "unit", "input"])
+@pytest.mark.parametrize("gates", [["g"], ["i", "o"], ["f", "g", "o"]])
+@pytest.mark.parametrize("rule", ["heavy_ball", "adam", "qhm"])
+def test_learned_coefficients_of_some_gates(rule, gates, kind, scope):
+    """A number for each channel of these gates, in the base's order, whatever the order in which they are named."""
+    learned = dict.fromkeys(LEARNABLE[rule], kind)
+    layer = layer_of(CellSpec("lstm", rule, VALUES[rule], learned, gates=gates[::-1], scope=scope))
+    assert layer.get_parameter("rule_mu_l0").numel() == (5 * len(gates) if kind == "unit" else 1)
+    for execution in ("loop", "reference"):
+        layer._execution = execution
+        assert_same(layer, DATA, lambda x: by_hand(layer, x))
 
 
 @pytest.mark.parametrize(("base", "options"), SPECS, ids=IDS)
@@ -174,7 +101,7 @@ def test_training_runs_and_resumes_bit_for_bit(base, options):
     whole = train_lane(TASK, candidate, 5, None, 0, 3)
     first = train_lane(TASK, candidate, 5, None, 0, 1)
     second = train_lane(TASK, candidate, 5, first.checkpoint, 1, 3)
-    assert whole.error is None and whole.execution.startswith("loop") and second.checkpoint == whole.checkpoint
+    assert whole.error is None and whole.execution.startswith("vendor" if base in VENDOR else "loop") and second.checkpoint == whole.checkpoint
     assert whole.rows[-1].train_loss < whole.rows[0].train_loss
 
 
@@ -298,13 +225,15 @@ def test_tiny_orthogonal_layers(size, init):
 
 
 def test_options_that_came_later_leave_identities_alone():
-    """The ids are those of the version that had no options; an explicit default is no other cell."""
+    """The ids are those of a cell without options; an explicit default is no other cell. Ids are hashes of these very texts."""
     old = {"base": "orthogonal", "rule": "plain", "coefficients": {}, "learned": [], "options": {}}
     spec = preset("exprnn")
     assert spec.to_dict() == old and CellSpec.from_dict(old) == spec and spec.name == "orthogonal"
-    assert spec.cell_id.startswith("12a4ead4c61c3e72") and Candidate(spec).candidate_id.startswith("7b7829d1acbd5e42")
+    assert spec.cell_id == hashlib.sha256(b'{"base":"orthogonal","options":{}}').hexdigest()
+    assert Candidate(spec).candidate_id.startswith("19b24f9528db814c")
     assert CellSpec("orthogonal", options={"map": "exponential", "skew_init": "cayley"}) == spec
-    assert CellSpec("rnn").cell_id.startswith("eb41655408fb158f")  # an option of the first version: always in the text
+    # an option of the first version: always in the text
+    assert CellSpec("rnn").cell_id == hashlib.sha256(b'{"base":"rnn","options":{"activation":"tanh"}}').hexdigest()
     others = [CellSpec("orthogonal", options={"map": m, "skew_init": s}) for m in MAPS for s in SKEW_INITS]
     assert len({s.cell_id for s in others}) == 9
     assert all(CellSpec.from_json(s.to_json()) == s for s in others)

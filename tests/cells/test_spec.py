@@ -127,5 +127,5 @@ def test_wrong_candidates_are_refused(change):
 
 
 def test_a_duplicate_registration_is_refused():
-    with pytest.raises(ValueError, match="already registered by mrnn_search.cells.rules.heavy_ball"):
+    with pytest.raises(ValueError, match="already registered by mrnn_search.cells.rules.momentum"):
         rules.register("heavy_ball")(rules["plain"])

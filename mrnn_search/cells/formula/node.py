@@ -187,6 +187,8 @@ def _check(node: Node) -> None:
             raise SpecError(f"the argument of cycle is not a period, allowed: a coefficient, or a whole number from 1 to {MAX_PERIOD}")
     elif op == "pow" and args[1].is_signal:
         raise SpecError("an exponent depends on u or r, allowed: a scalar")
+    elif op == "div" and constant(args[1]) == 0:
+        raise SpecError("a divisor in a formula is 0")
     if not node.is_signal:
         constant(node)
 

@@ -27,6 +27,7 @@ from .node import STEP, Node, R, U, coef, make, neg, num, number
 DIGITS = 12
 CANCELLED = 1e-11  # of the largest summand
 MAX_TERMS = 48  # products of sums that would have more are left as they are
+MAX_LENGTH = 50_000  # characters of a normal form; relu, min and max write their argument twice, twenty of them a million times
 
 # Atom: ("u",) ("r",) ("t",) ("coef", name) ("cycle", Poly) ("sum", Poly), (function, Poly) or, over time,
 # ("lti", Monomial, delays, decays) for constant decays (delays or equal decays, not both), ("filter", Poly, decay, gain) for others.
@@ -46,7 +47,7 @@ def normal_form(root: Node, varying: Iterable[str] = ()) -> Poly:
         varying: coefficients that change over time (they depend on the input), and so stay inside filters.
 
     Raises:
-        SpecError: a number on the way that is not finite.
+        SpecError: a number on the way that is not finite, or a form that is longer than `MAX_LENGTH`.
     """
     return _rounded(_Normal(frozenset(varying)).of(root))
 
@@ -64,7 +65,10 @@ def _rounded(poly: Poly) -> Poly:
 def _poly(terms: dict[Monomial, float]) -> Poly:
     if not all(map(math.isfinite, terms.values())):
         raise SpecError("a number in the formula is not finite")
-    return tuple(sorted(terms.items(), key=lambda item: _key(item[0])))
+    keys = {m: _key(m) for m in terms}
+    if sum(map(len, keys.values())) > MAX_LENGTH:
+        raise SpecError(f"the normal form of the formula has more than {MAX_LENGTH} characters")
+    return tuple((m, terms[m]) for m in sorted(terms, key=keys.__getitem__))
 
 
 def _constant(value: float) -> Poly:

@@ -80,6 +80,8 @@ def run_step(program: Program, c: Mapping[str, Any], u: Any, held: Sequence[Any]
     Returns:
         the result (B, C), the new states.
     """
+    if isinstance(t, Tensor):
+        t = t.to(torch.float64)  # a quotient of whole numbers would be float32
     before = dict(zip(program.states, held, strict=True))
     after: dict[Node, Any] = {}
 
