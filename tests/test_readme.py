@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import mrnn_search as ms
 
@@ -53,7 +54,15 @@ def test_shell(workplace: Path) -> None:
 
 
 def test_there_is_something_to_run() -> None:
-    assert len(snippets("python")) >= 3 and len(snippets("sh")) >= 2 and len(snippets("yaml")) == 2
+    assert len(snippets("python")) >= 3 and len(snippets("sh")) >= 2 and len(snippets("yaml")) == 3
+
+
+def test_its_spaces_are_valid() -> None:
+    from mrnn_search.search.space import Space
+
+    for text in snippets("yaml"):
+        if "parameters:" in text:
+            assert Space.from_dict(yaml.safe_load(text)).draw(50, 0)
 
 
 def test_every_verb_option_and_name_in_it_exists() -> None:

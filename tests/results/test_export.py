@@ -541,7 +541,7 @@ class MyRule(Rule):
     source = """a "quoted" text"""
 
 
-@rules.register("1st-rule")
+@rules.register("first")
 class First(Rule):
     formula = "tanh(u)"
 First.__name__ = "1st rule"
@@ -559,8 +559,13 @@ class MyBase(Base):
         return super().shapes(input_size, hidden_size, bias) | {"mix": (hidden_size, input_size + 2 * hidden_size + 3)}
 
     @classmethod
+<<<<<<< HEAD
     def init_(cls, w, how, hidden_size, options):
         super().init_(w, how, hidden_size, options)
+=======
+    def init_(cls, w, how, *sizes):
+        super().init_(w, how, *sizes)
+>>>>>>> export
         torch.nn.init.ones_(w["mix"])
 
     @classmethod
@@ -650,7 +655,7 @@ def test_a_users_own_rule_and_base(tmp_path, plug_in, learned, where):
 
 @pytest.mark.parametrize("where", [{}, {"scope": "preactivation"}])
 def test_a_base_that_passes_its_join_on(tmp_path, plug_in, where):
-    layer = trained(CellSpec("passes_on", "1st-rule", **where))
+    layer = trained(CellSpec("passes_on", "first", **where))
     assert_equals_trained(tmp_path / "cell", layer)
     assert class_name(layer.spec).isidentifier()
     text = (tmp_path / "cell" / "cell.py").read_text(encoding="utf-8")

@@ -127,11 +127,11 @@ def _right(node: Node, name: str, writer: _Writer, times: str, latex: bool) -> s
     if node.op == "momentum":
         gain = constant(node.args[2]) if len(node.args) > 2 else 1.0
         x = writer.part(node.args[0], 2)
-        new = x if gain == 1 else f"{writer.part(node.args[2], 2)}{times}{x}"
+        new = x if gain == 1 else f"{writer.factor(node.args[2])}{times}{x}"
         decay = constant(node.args[1])
-        return f"{old} + {new}" if decay == 1 else f"{writer.part(node.args[1], 2)}{times}{old} + {new}"
+        return f"{old} + {new}" if decay == 1 else f"{writer.factor(node.args[1])}{times}{old} + {new}"
     if node.op == "ema":
-        beta, x = writer.part(node.args[1], 2), writer.part(node.args[0], 2)
+        beta, x = writer.factor(node.args[1]), writer.part(node.args[0], 2)
         open_, close = ("\\left(", "\\right)") if latex else ("(", ")")
         return f"{beta}{times}{old} + {open_}1 - {writer.part(node.args[1], 2)}{close}{times}{x}"
     if node.op == "peak":

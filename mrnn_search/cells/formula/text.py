@@ -311,8 +311,13 @@ class _Writer:
             left, right = node.args
             if op == "mul" and style.times == " " and right.op == "num":  # "u 2" would read as a name
                 mark = " * "
-            return self.part(left, rank, negative=True) + mark + self.part(right, rank + 1, rank == 1 and style is _CODE)
+            first = self.factor(left) if mark == " " else self.part(left, rank, negative=True)
+            return first + mark + self.part(right, rank + 1, rank == 1 and style is _CODE)
         return style.call(op, [self.write(a) for a in node.args])
+
+    def factor(self, node: Node) -> str:
+        """``node`` before a factor that follows without a mark: ``a / b c`` would read as ``a / (b c)``."""
+        return self.part(node, 3 if node.op == "div" else 2, negative=True)
 
     def part(self, node: Node, rank: int, negative: bool = False) -> str:
         """``node`` in brackets if it binds less than ``rank``; ``negative``: a negative number may stand as it is."""
