@@ -8,10 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from mrnn_search.cells.rules import rules
-from mrnn_search.search.space import Space
+from mrnn_search.search.space import Space, load_space
 
 PAGES = sorted((Path(__file__).parents[1] / "docs").glob("*.md"))
 
@@ -41,8 +40,10 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text
 
 
 @pytest.mark.parametrize(("name", "text"), snippets("yaml"), ids=[name for name, _ in snippets("yaml")])
-def test_yaml(name: str, text: str) -> None:
-    space = Space.from_dict(yaml.safe_load(text), name)
+def test_yaml(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(text, encoding="utf-8")
+    space = load_space(str(path))
     assert space.draw(20, 0)
     assert Space.from_dict(space.to_dict()) == space
 

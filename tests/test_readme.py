@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 import mrnn_search as ms
 
@@ -57,12 +56,11 @@ def test_there_is_something_to_run() -> None:
     assert len(snippets("python")) >= 3 and len(snippets("sh")) >= 2 and len(snippets("yaml")) == 3
 
 
-def test_its_spaces_are_valid() -> None:
-    from mrnn_search.search.space import Space
+def test_its_spaces_are_valid(workplace: Path) -> None:
+    from mrnn_search.search.space import load_space
 
-    for text in snippets("yaml"):
-        if "parameters:" in text:
-            assert Space.from_dict(yaml.safe_load(text)).draw(50, 0)
+    for path in (workplace / "search_spaces").glob("*.yaml"):
+        assert load_space(str(path)).draw(50, 0)
 
 
 def test_every_verb_option_and_name_in_it_exists() -> None:

@@ -559,13 +559,8 @@ class MyBase(Base):
         return super().shapes(input_size, hidden_size, bias) | {"mix": (hidden_size, input_size + 2 * hidden_size + 3)}
 
     @classmethod
-<<<<<<< HEAD
     def init_(cls, w, how, hidden_size, options):
         super().init_(w, how, hidden_size, options)
-=======
-    def init_(cls, w, how, *sizes):
-        super().init_(w, how, *sizes)
->>>>>>> export
         torch.nn.init.ones_(w["mix"])
 
     @classmethod
