@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ..cells.algebra import place_part, rule_part
+from ..cells.algebra import Form, form_of, place_part, rule_part
 from ..cells.spec import canonical_json
 from .parameter import Parameter, Range, Value, active, candidate, cell
 
@@ -66,8 +66,8 @@ class _Identity:
         self._fields = {name for name, role in roles.items() if role == "field"}
         self._of_rule = {name for name, role in roles.items() if role in ("rule", "coefficient", "learned")}
         self._defaults = {key: value for key, value in candidate({"base": "rnn"}).to_dict().items() if key != "spec"}
-        self._rules: dict[Point, tuple[bool, str]] = {}
-        self._places: dict[tuple[bool, Point], tuple[str, str]] = {}
+        self._rules: dict[Point, tuple[bool, str, str]] = {}
+        self._places: dict[tuple[bool, str, Point], tuple[str, str]] = {}
 
     def cell(self, point: Point) -> tuple[str, ...]:
         """Equal for points with equal cells."""
@@ -75,10 +75,10 @@ class _Identity:
         place = tuple(item for item in point if item[0] not in self._of_rule and item[0] not in self._fields)
         if rule not in self._rules:
             self._rules[rule] = _rule(rule)
-        coupled, rule_text = self._rules[rule]
-        if (coupled, place) not in self._places:
-            self._places[coupled, place] = _place(place, coupled)
-        base, place_text = self._places[coupled, place]
+        coupled, reads, rule_text = self._rules[rule]
+        if (coupled, reads, place) not in self._places:
+            self._places[coupled, reads, place] = _place(place, coupled, reads)
+        base, place_text = self._places[coupled, reads, place]
         return (base, rule_text, place_text) if rule_text else (base,)
 
     def __call__(self, point: Point) -> tuple[tuple[str, ...], Point]:
@@ -86,18 +86,18 @@ class _Identity:
         return self.cell(point), tuple(sorted(fields.items()))
 
 
-def _rule(point: Point) -> tuple[bool, str]:
-    """Is the rule coupled, and its normal form as text; empty: it does nothing."""
+def _rule(point: Point) -> tuple[bool, str, str]:
+    """Is the rule coupled, what its normal form reads, and that as text; empty: it does nothing."""
     spec = cell({"base": "rnn", **dict(point)})  # a base that takes every rule: the form does not depend on it
-    part = rule_part(spec)
-    return spec.rule_type.program.coupled, "" if part is None else canonical_json(part)
+    form = form_of(spec)
+    return spec.rule_type.program.coupled, form.reads, "" if form.plain else canonical_json(rule_part(spec, form))
 
 
-def _place(point: Point, coupled: bool) -> tuple[str, str]:
+def _place(point: Point, coupled: bool, reads: str) -> tuple[str, str]:
     """The base and where a rule acts as texts; ``coupled`` decides which scope is the default."""
     spec = cell({**dict(point), "rule": "r + u" if coupled else "plain"})
     form = {"base": spec.base, "options": spec.to_dict()["options"]}
-    return canonical_json(form), canonical_json(place_part(spec))
+    return canonical_json(form), canonical_json(place_part(spec, Form("", reads, False)))
 
 
 def _examples(space: Space) -> tuple[tuple[str, str], ...]:
