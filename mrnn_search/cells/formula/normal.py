@@ -301,15 +301,11 @@ class _Normal:
             for atom, e in m:
                 if e % 2 == 0 or _atom_not_negative(atom):
                     out = _mul(out, _power_of(atom, e))
-                elif atom[0] == "sign":
-                    continue
-                else:
+                else:  # of a sign, too: it is 0 for half of all u in sign(relu(u))
                     out = _mul(out, _atom("abs", _power_of(atom), exponent=e))
             return out
-        if _not_negative(poly):
-            return poly
         factor, rest = _content(poly, True)
-        return _scale(self.function("abs", rest), abs(factor))
+        return _scale(rest if _not_negative(rest) else self.function("abs", rest), abs(factor))
 
     # -- over time -------------------------------------------------------------------------------------------------------
 

@@ -158,7 +158,10 @@ class _Parser:
             self.at += 1
             if len(found) > MAX_DIGITS:
                 raise self.error(f"a number of {len(found)} characters", place)
-            return num(float(found))
+            value = float(found)
+            if not value and re.match(r"[0.]*[1-9]", found):
+                raise self.error("a number that is too small", place)
+            return num(value)
         if self.take("("):
             node = self.nested(self.sum)
             if not self.take(")"):
