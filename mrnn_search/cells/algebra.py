@@ -164,7 +164,7 @@ def _plainer(spec: CellSpec) -> list[CellSpec | None]:
     c, options = spec.coefficients, spec.options
     where: dict[str, Any] = {"options": options, "gates": spec.gates, "drive_bias": spec.drive_bias}
 
-    def made(rule: str, scope: str = spec.scope, **values: float) -> CellSpec | None:
+    def made(rule: str, scope: str = spec.scope, /, **values: float) -> CellSpec | None:
         learned = {name: kind for name, kind in spec.learned_kinds.items() if name in values}
         try:
             return CellSpec(spec.base, rule, values, learned, scope=scope, **where)
