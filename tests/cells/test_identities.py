@@ -320,11 +320,26 @@ def test_what_makes_no_difference_makes_no_identity():
     """All gates by name, a plain rule anywhere, a bias that is not there, a learned coefficient that drops out."""
     same = [
         [CellSpec("lstm", "adam"), CellSpec("lstm", "adam", gates="ifgo"), CellSpec("lstm", "adam", gates="ogif", scope="drive")],
-        [CellSpec("gru", s, scope=k, gates=g) for s in ("plain", "u", "2 * u / 2") for k in ("drive", "preactivation") for g in (None, "rn")],
-        [CellSpec("gru"), CellSpec("gru", drive_bias="outside"), CellSpec("gru", scope="hidden"), CellSpec("gru", "u + r"), CellSpec("gru", "r + u")],
+        [
+            CellSpec("gru", s, scope=k, gates=g)
+            for s in ("plain", "u", "2 * u / 2")
+            for k in ("drive", "preactivation")
+            for g in (None, "rn")
+        ],
+        [
+            CellSpec("gru"),
+            CellSpec("gru", drive_bias="outside"),
+            CellSpec("gru", scope="hidden"),
+            CellSpec("gru", "u + r"),
+            CellSpec("gru", "r + u"),
+        ],
         [CellSpec("orthogonal", "adam"), CellSpec("orthogonal", "adam", drive_bias="outside")],
         [CellSpec("gru", "u + 0 * ema(u, mu)"), CellSpec("gru", "u + 0 * ema(u, mu)", learned="mu"), CellSpec("gru")],
-        [CellSpec("gru", "epsilon * u", {"epsilon": 0.5}), CellSpec("gru", "u / 2"), CellSpec("gru", "heavy_ball", {"mu": 0, "epsilon": 0.5})],
+        [
+            CellSpec("gru", "epsilon * u", {"epsilon": 0.5}),
+            CellSpec("gru", "u / 2"),
+            CellSpec("gru", "heavy_ball", {"mu": 0, "epsilon": 0.5}),
+        ],
         [CellSpec("gru", "heavy_ball", learned="mu"), CellSpec("gru", "momentum(u, mu, epsilon)", learned=["mu"])],
     ]
     for specs in same:

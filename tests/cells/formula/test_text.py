@@ -327,7 +327,29 @@ def test_errors_name_the_place():
         read("epsilno * u")
 
 
-TOKENS = ["u", "r", "t", "mu", "restart", "1", "0.5", "2", "-", "+", "*", "/", "^", "**", "(", ")", ",", "ema(", "momentum(", "prev(", "peak("]
+TOKENS = [
+    "u",
+    "r",
+    "t",
+    "mu",
+    "restart",
+    "1",
+    "0.5",
+    "2",
+    "-",
+    "+",
+    "*",
+    "/",
+    "^",
+    "**",
+    "(",
+    ")",
+    ",",
+    "ema(",
+    "momentum(",
+    "prev(",
+    "peak(",
+]
 TOKENS += ["tanh(", "sqrt(", "cycle(", "m(", "n(", "max(", ";", "\n", "=", "v", "v = ", " ", "1e-16", "0", ".", "e", "$"]
 
 
