@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mrnn_search._registry import InputError, SpecError, UnknownNameError
 from mrnn_search.cells import CellSpec
-from mrnn_search.cells.formula.node import LARGEST, R, STEP, U, coef, make, num
+from mrnn_search.cells.formula.node import LARGEST, STEP, R, U, coef, make, num
 from mrnn_search.cells.formula.sample import Grammar
 from mrnn_search.cells.formula.text import MAX_TEXT, parse, show
 
