@@ -13,8 +13,10 @@ import mrnn_search as ms
 NAMES = {
     "Candidate",
     "CellSpec",
+    "Coefficient",
     "InputError",
     "Recurrent",
+    "Rule",
     "Study",
     "__version__",
     "gradient_norms",
@@ -22,6 +24,7 @@ NAMES = {
     "parameter_groups",
     "preset",
     "presets",
+    "rules",
     "search",
 }
 CHECKOUT = Path(__file__).parents[1]

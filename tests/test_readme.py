@@ -53,7 +53,14 @@ def test_shell(workplace: Path) -> None:
 
 
 def test_there_is_something_to_run() -> None:
-    assert len(snippets("python")) >= 3 and len(snippets("sh")) >= 2 and len(snippets("yaml")) == 2
+    assert len(snippets("python")) >= 3 and len(snippets("sh")) >= 2 and len(snippets("yaml")) == 3
+
+
+def test_its_spaces_are_valid(workplace: Path) -> None:
+    from mrnn_search.search.space import load_space
+
+    for path in (workplace / "search_spaces").glob("*.yaml"):
+        assert load_space(str(path)).draw(50, 0)
 
 
 def test_every_verb_option_and_name_in_it_exists() -> None:

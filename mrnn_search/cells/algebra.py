@@ -8,23 +8,30 @@ fixed coefficients put in (`mrnn_search.cells.formula.normal`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from .._registry import InputError, SpecError
-from .formula.node import Node, make
-from .formula.normal import normal_form, to_node
+from .formula.node import Node, R, U, make
+from .formula.normal import Poly, normal_form, to_node
 from .formula.program import Program
 from .formula.text import show
 from .spec import CellSpec, identity
 
-_PLAIN = ((((("u",), 1.0),), 1.0),)
-_SUM = (*_PLAIN, (((("r",), 1.0),), 1.0))
+_PLAIN = normal_form(U)
+_R = normal_form(R)
+_SUM = normal_form(make("add", R, U))
 
 
 def with_values(spec: CellSpec) -> Node:
     """The rule's formula with the fixed coefficients' values put in."""
-    return _with_values(spec.rule_type.program, tuple((k, v) for k, v in spec.coefficients.items() if k not in spec.learned))
+    return _with_values(spec.rule_type.program, _fixed(spec))
+
+
+def _fixed(spec: CellSpec) -> tuple[tuple[str, float], ...]:
+    return tuple((k, v) for k, v in spec.coefficients.items() if k not in spec.learned)
 
 
 @lru_cache(maxsize=8192)
@@ -41,6 +48,61 @@ def _with_values(program: Program, fixed: tuple[tuple[str, float], ...]) -> Node
     return made[program.root]
 
 
+@dataclass(frozen=True)
+class Form:
+    """The normal form of a rule, wherever it acts.
+
+    Attributes:
+        text: of the polynomial.
+        reads: "u" (the drive), "p" (the whole pre-activation u + r, or whatever the scope says) or "u, r".
+        plain: the rule changes nothing.
+        poly: the polynomial; None where there is none (a number overflows).
+    """
+
+    text: str
+    reads: str
+    plain: bool
+    poly: Poly | None = None
+
+
+@lru_cache(maxsize=8192)
+def _form(program: Program, fixed: tuple[tuple[str, float], ...], varying: frozenset[str]) -> Form:
+    """Cells of a search differ in much that leaves the rule's formula as it is: remembered.
+
+    A coupled rule may be an ordinary one in disguise: ``r + f(u)`` is f on the drive, ``f(u + r)`` is f on the pre-activation.
+    """
+    try:
+        root = _with_values(program, fixed)
+        form = normal_form(root, varying)
+        if not program.coupled:
+            return Form(repr(form), "p", form == _PLAIN, form)
+        if form == _SUM:
+            return Form(repr(form), "p", True, _PLAIN)
+        rest = tuple(term for term in form if term != _R[0])
+        if len(rest) < len(form) and "('r',)" not in repr(rest):
+            return Form(repr(rest), "u", False, rest)
+        joined = normal_form(_replaced(root, U, make("sub", U, R)), varying)  # u is what was u + r
+        if "('r',)" not in repr(joined):
+            return Form(repr(joined), "p", False, joined)
+        return Form(repr(form), "u, r", False, form)
+    except SpecError:  # a number overflows on the way, or the form is too long: such a rule equals itself alone
+        coefficients = tuple(("coef", name) for name in program.root.coefficients)
+        return Form(repr((program.text, fixed, coefficients)), "u, r" if program.coupled else "p", False)
+
+
+def _replaced(root: Node, leaf: Node, by: Node) -> Node:
+    made: dict[Node, Node] = {}
+    for node in root.walk():
+        made[node] = by if node == leaf else Node(node.op, tuple(made[a] for a in node.args), node.value)
+    return made[root]
+
+
+def form_of(spec: CellSpec) -> Form:
+    """The normal form of the rule with its fixed coefficients put in."""
+    varying = frozenset(name for name, kind in spec.learned_kinds.items() if kind == "input")
+    return _form(spec.rule_type.program, _fixed(spec), varying)
+
+
 def normal(spec: CellSpec) -> dict[str, Any]:
     """The normal form as JSON data: what `cell_id` is the hash of.
 
@@ -48,23 +110,23 @@ def normal(spec: CellSpec) -> dict[str, Any]:
     * Coefficients count only if the formula keeps them: learned ones by name, kind and initial value.
     * ``drive_bias`` counts only where the base has a bias on the drive.
     """
-    varying = [name for name, kind in spec.learned_kinds.items() if kind == "input"]
-    try:
-        form: Any = normal_form(with_values(spec), varying)
-    except SpecError:  # a number overflows on the way: such a cell equals itself alone
-        form = (spec.rule, tuple(spec.coefficients.items()), *(("coef", name) for name in spec.learned))
-    text = repr(form)
     out: dict[str, Any] = {"base": spec.base, "options": dict(spec.to_dict()["options"])}
-    if form in (_PLAIN, _SUM):
-        return out
-    out["rule"] = text
-    out["scope"], out["gates"] = spec.scope, spec.gates
+    form = form_of(spec)
+    return out if form.plain else {**out, **place_part(spec, form), **rule_part(spec, form)}
+
+
+def rule_part(spec: CellSpec, form: Form) -> dict[str, Any]:
+    """What `normal` has of the rule and its coefficients alone."""
+    left = {name for name in spec.learned if f"('coef', '{name}')" in form.text}
+    learned = {name: [spec.learned_kinds[name], float(f"{spec.coefficients[name]:.11e}")] for name in sorted(left)}
+    return {"rule": form.text, **({"reads": "u, r"} if form.reads == "u, r" else {}), **({"learned": learned} if learned else {})}
+
+
+def place_part(spec: CellSpec, form: Form) -> dict[str, Any]:
+    """What `normal` has of where the rule acts; of the form only what it reads."""
+    out: dict[str, Any] = {"scope": "drive" if form.reads == "u" else spec.scope, "gates": spec.gates}
     if spec.drive_bias == "outside" and spec_has_drive_bias(spec):
         out["drive_bias"] = "outside"
-    left = {name for name in spec.learned if f"('coef', '{name}')" in text}
-    learned = {name: [spec.learned_kinds[name], float(f"{spec.coefficients[name]:.11e}")] for name in sorted(left)}
-    if learned:
-        out["learned"] = learned
     return out
 
 
@@ -100,12 +162,12 @@ def canonical(spec: CellSpec) -> CellSpec:
 def _plainer(spec: CellSpec) -> list[CellSpec | None]:
     """Candidates for a simpler spec of the same function; each is checked by its identity."""
     c, options = spec.coefficients, spec.options
-    where: dict[str, Any] = {"options": options, "scope": spec.scope, "gates": spec.gates, "drive_bias": spec.drive_bias}
+    where: dict[str, Any] = {"options": options, "gates": spec.gates, "drive_bias": spec.drive_bias}
 
-    def made(rule: str, **values: float) -> CellSpec | None:
+    def made(rule: str, scope: str = spec.scope, /, **values: float) -> CellSpec | None:
         learned = {name: kind for name, kind in spec.learned_kinds.items() if name in values}
         try:
-            return CellSpec(spec.base, rule, values, learned, **where)
+            return CellSpec(spec.base, rule, values, learned, scope=scope, **where)
         except InputError:
             return None
 
@@ -130,19 +192,22 @@ def _plainer(spec: CellSpec) -> list[CellSpec | None]:
     return out
 
 
-def _simpler_formula(spec: CellSpec, made: Any) -> list[CellSpec | None]:
-    form = normal_form(with_values(spec), [n for n, kind in spec.learned_kinds.items() if kind == "input"])
-    out: list[CellSpec | None] = []
-    if not spec.learned and len(form) == 1 and len(form[0][0]) == 1 and form[0][1] > 0:
-        (atom, exponent), factor = form[0][0][0], form[0][1]
+def _simpler_formula(spec: CellSpec, made: Callable[..., CellSpec | None]) -> list[CellSpec | None]:
+    form = form_of(spec)
+    if form.poly is None:
+        return []
+    poly, out = form.poly, list[CellSpec | None]()
+    scope = "drive" if form.reads == "u" else spec.scope
+    if not spec.learned and form.reads != "u, r" and len(poly) == 1 and len(poly[0][0]) == 1 and poly[0][1] > 0:
+        (atom, exponent), factor = poly[0][0][0], poly[0][1]
         if atom == ("u",) and exponent == 1:
-            out.append(made("heavy_ball", mu=0.0, epsilon=factor))
+            out.append(made("heavy_ball", scope, mu=0.0, epsilon=factor))
         if atom[0] == "lti" and exponent == 1 and atom[1] == ((("u",), 1.0),) and not atom[2] and len(atom[3]) == 1:
-            out.append(made("heavy_ball", mu=atom[3][0][0][1], epsilon=factor))
+            out.append(made("heavy_ball", scope, mu=atom[3][0][0][1], epsilon=factor))
     try:
-        node = to_node(form)
+        node = to_node(poly)
         if node.is_signal and node.size < spec.rule_type.program.root.size:
-            out.append(made(show(node), **{name: spec.coefficients[name] for name in node.coefficients}))
+            out.append(made(show(node), scope, **{name: spec.coefficients[name] for name in node.coefficients}))
     except SpecError:  # longer than a formula may be
         pass
     return out

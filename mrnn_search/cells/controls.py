@@ -6,16 +6,14 @@ keeps one of these and leaves the rule out.
 
 from __future__ import annotations
 
-import torch
-
 from .algebra import spec_has_drive_bias
 from .bases.base import bases
 from .formula.run import run_step
 from .spec import CellSpec
 
-SETTLED = 5_000  # steps after which a constant drive counts as settled: decays of 0.999 have e^-5 left
+STEPS = 8_000  # at most, until a rule stands still: of a decay of 0.999, 3e-4 is left
 LARGEST_GAIN = 100.0  # above, a rule has no steady state to speak of: adabelief divides a steady drive by its guard alone
-PERIOD = 840  # steps that are averaged, for scheduled rules; a multiple of every restart up to 8, of 10, 12, 14, 15, 20, 40 …
+PERIOD = 840  # steps over which scheduled rules are averaged: a multiple of every restart up to 8, of 10, 12, 14, 15, 20, 40 …
 
 
 def steady_gain(spec: CellSpec, drive: float = 1.0) -> float:
@@ -24,18 +22,15 @@ def steady_gain(spec: CellSpec, drive: float = 1.0) -> float:
     ``epsilon / (1 - mu)`` for heavy ball; rules that divide by the drive's own size depend on ``drive``.
     """
     program = spec.rule_type.program
-    u = torch.full((1, 1), drive, dtype=torch.float64)
-    held = tuple(torch.zeros_like(u) for _ in program.states)
-    # `run_step` sees few different steps: once nothing moves and nothing is scheduled, the rest is known
-    total, count = 0.0, 0
-    for t in range(1, SETTLED + PERIOD + 1):
-        d, new = run_step(program, spec.coefficients, u, held, t, torch.zeros_like(u))
-        if not program.timed and all(bool((a - b).abs().max() <= 1e-15 * a.abs().max()) for a, b in zip(new, held, strict=True)):
-            return float(d) / drive
+    held: tuple[float, ...] = (0.0,) * len(program.states)
+    d = total = 0.0
+    for t in range(1, 3 * PERIOD if program.timed else STEPS):
+        d, new = run_step(program, spec.coefficients, drive, held, t, 0.0)
+        if not program.timed and all(abs(a - b) <= 1e-12 * abs(a) for a, b in zip(new, held, strict=True)):
+            break
         held = new
-        if t > SETTLED:
-            total, count = total + float(d), count + 1
-    return total / count / drive
+        total += d if t >= 2 * PERIOD else 0.0
+    return (total / PERIOD if program.timed else d) / drive
 
 
 def matched_forget_bias(spec: CellSpec) -> float:

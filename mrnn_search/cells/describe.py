@@ -102,8 +102,8 @@ def equations(spec: CellSpec, *, latex: bool = False) -> tuple[str, ...]:
     only = "" if spec.gates is None else _only(spec, latex)
     if spec.scope == "hidden":
         plain = [_join(line, "u", outside, False) for line in lines]
-        plain = [line.replace("h_t =", r"\hat h_t =" if latex else "f_t =") for line in plain]
-        hat = r"\hat h_t" if latex else "f_t"
+        plain = [line.replace("h_t =", r"\hat h_t =" if latex else "h~_t =") for line in plain]
+        hat = r"\hat h_t" if latex else "h~_t"
         return (drive, *plain, *_rule(program, "e", latex, f"e_t = {hat} - h_{{t-1}}"), "h_t = h_{t-1} + d_t")
     if spec.scope == "preactivation":
         rule = program.equations(latex=latex) if program.coupled else _rule(program, "p", latex, "p_t = u_t + r_t", "a")

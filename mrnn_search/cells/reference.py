@@ -105,13 +105,25 @@ class Coupled:
         else:
             a, new = run_step(self.program, c, wide_d + wide_r, held, self.t)
         self.after.append(new)
-        return a.to(d.dtype)
+        seen: Tensor = a.to(d.dtype)
+        return seen
 
     def held(self) -> tuple[Tensor, ...]:
         """The states after the step."""
         if len(self.after) == 1:
             return self.after[0]
         return tuple(torch.cat(parts, -1) for parts in zip(*self.after, strict=True))
+
+
+def rule_pieces(spec: CellSpec) -> int:
+    """In how many pieces a rule on the pre-activation runs in one step: a gru's candidate waits for its reset gate."""
+    base, one = bases[spec.base], torch.zeros(1, 1)
+    w = {name: torch.zeros(shape) for name, shape in base.shapes(1, 1, True).items()}
+    program = spec.rule_type.program
+    held = [torch.zeros(1, rule_channels(spec, 1))] * len(program.states)
+    join = Coupled(program, spec.coefficients, held, 1, 1, chosen_gates(spec), None)
+    base.step(w, torch.zeros(1, base.gates), (one,) * base.states, spec.options, join)
+    return len(join.after)
 
 
 def step_hidden(

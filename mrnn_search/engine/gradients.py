@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from .._registry import SpecError
-from ..cells.reference import reference_steps
+from ..cells.reference import reference_steps, rule_pieces
 from .paths import LayerResult
 from .recurrent import Recurrent
 
@@ -135,11 +135,14 @@ def gradient_norms(
         Norms (T, B) of ``∂L/∂h_t``, of ``∂L/∂m_t`` for each moment m, and of ``∂L/∂x_t``; see `GradientNorms`.
 
     Raises:
-        SpecError: a layer or direction that is not there, an ``x`` that does not fit (a PackedSequence, say), or a loss
+        SpecError: a rule on the pre-activation of several gates that are not computed at once (gru, mgu, chosen gates), a layer or
+            direction that is not there, an ``x`` that does not fit (a PackedSequence, say), or a loss
             that is not one number.
     """
     if not isinstance(x, Tensor):  # norms are (T, B): every sequence has all T steps
         raise SpecError(f"x is a {type(x).__name__}, allowed: a tensor; sequences of different lengths go in one by one")
+    if layer.spec.scope == "preactivation" and layer.spec.rule_type.program.states and rule_pieces(layer.spec) > 1:
+        raise SpecError(f"the rule of {layer.spec.name} runs in pieces within a step, so its moments are no nodes of their own")
     if layer_index not in range(layer.num_layers):
         raise SpecError(f"layer_index = {layer_index!r}, allowed: 0 <= layer_index < {layer.num_layers}")
     if reverse and not layer.bidirectional:

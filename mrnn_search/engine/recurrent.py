@@ -266,6 +266,7 @@ class Recurrent(nn.Module):
             rule_channels(self.spec, self.hidden_size),
             self._base.states,
             len(self._rule.program.states),
+            self._rule.program.timed,
         )
         batch = rows.shape[1] if packing is None else packing.sizes[0]
         start = shape.read(hx, rows, batch, batched, packing.order if packing else None)

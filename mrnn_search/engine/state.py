@@ -59,13 +59,17 @@ class Start:
 
 @dataclass(frozen=True)
 class StateShape:
-    """How many tensors of which shape: ``states`` of (rows, B, hidden) and ``moments`` of (rows, B, wide); rows is L, wide is G·H."""
+    """How many tensors of which shape: ``states`` of (rows, B, hidden) and ``moments`` of (rows, B, wide); rows is L.
+
+    ``timed``: the rule reads the step number, so the number of steps seen goes with the state.
+    """
 
     rows: int
     hidden: int
     wide: int
     states: int
     moments: int
+    timed: bool
 
     def read(self, hx: Any, like: Tensor, batch: int, batched: bool, order: Tensor | None) -> Start:
         """The state to start from, zeros where none is given.
@@ -128,7 +132,7 @@ class StateShape:
             return stacked if batched else stacked.squeeze(1)
 
         cell = [stack(s) for s in zip(*states, strict=True)]
-        if self.moments:
+        if self.moments or self.timed:
             t = t[order] if isinstance(t, Tensor) and order is not None else t
             return State(cell, [stack(m) for m in zip(*moments, strict=True)], t)
         return tuple(cell) if self.states > 1 else cell[0]

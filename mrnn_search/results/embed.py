@@ -1,6 +1,6 @@
-"""The code of rules and bases as text that stands alone: what a function uses of its module comes with it.
+"""The code of bases as text that stands alone: what a function uses of its module comes with it.
 
-There is no second copy of a rule or a base anywhere: their own code is found by `inspect` and cut out by the positions of
+There is no second copy of a base anywhere: its own code is found by `inspect` and cut out by the positions of
 its syntax nodes.
 """
 
@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import ast
 import builtins
-import copy
 import dis
 import inspect
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import torch
 
-from ..cells.spec import CellSpec
-
 ANNOTATIONS = {  # this package's names for types -> the same in plain Python
-    "Coefficients": "dict[str, Any]",
     "Weights": "dict[str, Tensor]",
     "Mapping[str, str]": "dict[str, str]",
-    "Sequence[Tensor]": "tuple[Tensor, ...]",
-    "Scalar": "Any",
 }
 PLAIN_TYPES = {"Any", "Tensor", "bool", "dict", "float", "int", "list", "str", "torch", "tuple"}
+# What binds less than a sum.
+LOOSE = (ast.Lambda, ast.IfExp, ast.BoolOp, ast.Compare, ast.NamedExpr)
+LOOSE_OPERATORS = (ast.LShift, ast.RShift, ast.BitAnd, ast.BitOr, ast.BitXor)
 HOMES = (torch, torch.nn.functional, math)  # modules that an exported cell may import from
 
 
@@ -74,48 +71,51 @@ class Embedded:
 
     Args:
         taken: names that are spoken for, and what they mean.
+        types: more of `ANNOTATIONS`.
     """
 
-    def __init__(self, taken: dict[str, object]) -> None:
+    def __init__(self, taken: dict[str, object], types: Mapping[str, str]) -> None:
         self.names = dict(taken)
+        self.types = ANNOTATIONS | dict(types)
         self.imports: list[str] = []
         self.constants: list[str] = []
         self.functions: list[str] = []
 
-    def method(self, method: Any, name: str, arguments: Sequence[str], where: str, doc: str) -> str:
-        """Embed a class method of a rule or a base as the function ``name``.
+    def method(
+        self, method: Any, name: str, arguments: Sequence[str | Callable[..., Any]], where: str, doc: str, sums: int | None = None
+    ) -> str:
+        """Embed a class method of a base as the function ``name``.
+
+        Args:
+            arguments: how they are written in the call; functions are embedded if they are needed.
+            doc: docstring, if the code has none.
+            sums: position of a parameter that is a function of two terms and gives their sum: where the code does no more
+                with it than call it, the sum is written instead.
 
         Returns:
             The call with ``arguments``, without those that the code never reads.
         """
         function = getattr(method, "__func__", method)
-        text, kept = self._function(function, name, where, doc=doc, bound=inspect.ismethod(method), prune=len(arguments))
+        text, kept = self._function(function, name, where, doc=doc, bound=inspect.ismethod(method), prune=len(arguments), sums=sums)
         self.functions.append(text)
-        return f"{name}({', '.join(arguments[i] for i in kept if i < len(arguments))})"
-
-    def scalar(self, function: Callable[..., Any], spec: CellSpec, where: str) -> str:
-        """A decay or gain as an expression of ``c`` and ``t``: a lambda's body, a named function's call, or a number.
-
-        Raises:
-            TypeError: its code cannot be taken over and it is no constant.
-        """
-        if not isinstance(function, FunctionType) or function.__closure__ or list(inspect.signature(function).parameters.values())[2:]:
-            return _number(function, spec, where)
-        if function.__name__ != "<lambda>":
-            return f"{self._resolve(function.__name__, function, where)}(c, t)"
-        text, node = _find(function.__code__, where)
-        own = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
-        self._rename(text, node, function, where, dict(zip(own, ("c", "t"), strict=True)))
-        expression = text.cut(*text.span(node.body))
-        return expression if isinstance(node.body, (ast.Subscript, ast.Call, ast.Constant, ast.Name)) else f"({expression})"
+        given = [arguments[i] for i in kept if i < len(arguments)]
+        return f"{name}({', '.join(a if isinstance(a, str) else self._resolve(a.__name__, a, where) for a in given)})"
 
     def _function(
-        self, function: FunctionType, name: str, where: str, *, doc: str = "", bound: bool = False, prune: int = 0
+        self,
+        function: FunctionType,
+        name: str,
+        where: str,
+        *,
+        doc: str = "",
+        bound: bool = False,
+        prune: int = 0,
+        sums: int | None = None,
     ) -> tuple[str, list[int]]:
         """Text of ``def name(...)`` and the positions of the parameters that are kept.
 
         Args:
-            doc: docstring, if the code has none.
+            doc, sums: see `method`.
             bound: the first parameter is the class; it goes.
             prune: parameters that are never read go too, if there are exactly this many.
         """
@@ -139,17 +139,19 @@ class Embedded:
         gone = set(parameters[:1]) if bound else set()
         if prune == len(parameters) - len(gone):
             gone |= unread
-        self._rename(text, node, function, where, {})
+        if sums is not None and sums + bound < len(parameters) and _write_sums(text, node, parameters[sums + bound]):
+            gone.add(parameters[sums + bound])
+        self._rename(text, node, function, where)
         body = _body(text, node)
         if doc and ast.get_docstring(node) is None:
             indent = body[: len(body) - len(body.lstrip())]
             body = f'{indent}"""{doc}"""\n{body}'
         kept = [i for i, p in enumerate(parameters[bound:]) if p not in gone]
-        return f"{_signature(node, function, name, gone, where)}\n{body}", kept
+        return f"{self._signature(node, function, name, gone, where)}\n{body}", kept
 
-    def _rename(self, text: Text, node: ast.FunctionDef | ast.Lambda, function: FunctionType, where: str, names: dict[str, str]) -> None:
+    def _rename(self, text: Text, node: ast.FunctionDef, function: FunctionType, where: str) -> None:
         """Give every global name of the code the name that it has in the exported file, and annotations plain types."""
-        renamed = dict(names)
+        renamed = {}
         for module in sorted(_operands(function.__code__, "IMPORT_NAME")):
             if module.split(".")[0] not in ("torch", "math"):
                 raise TypeError(f"{where} imports {module}; an exported cell may use torch and math only")
@@ -163,7 +165,7 @@ class Embedded:
                 text.replace(n, renamed[n.id])
             for annotation in (getattr(n, "annotation", None), getattr(n, "returns", None)):
                 if annotation is not None:
-                    text.replace(annotation, _annotation(annotation))
+                    text.replace(annotation, self._annotation(annotation))
 
     def _resolve(self, name: str, value: object, where: str) -> str:
         """The name in the exported file of what ``name`` means in a module of ours or of a plug-in; embeds it if need be."""
@@ -188,23 +190,39 @@ class Embedded:
             raise TypeError(f"{where} uses {base} ({origin}); an exported cell may use torch and math only")
         return name
 
+    def _annotation(self, node: ast.expr) -> str:
+        """The annotation in plain types, ``Any`` where there are none."""
+        written = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ast.unparse(node)
+        written = self.types.get(written, written)
+        names = {n.id for n in ast.walk(ast.parse(written)) if isinstance(n, ast.Name)}
+        return written if names <= PLAIN_TYPES | set(self.types.values()) else "Any"
 
-def _number(function: Callable[..., Any], spec: CellSpec, where: str) -> str:
-    """The value of a decay or gain that is the same at every step."""
-    values = [] if spec.learned else [function(spec.coefficients, t) for t in (1, 2, 3, 10)]
-    if not values or any(v != values[0] for v in values) or not isinstance(values[0], (int, float)):
-        raise TypeError(
-            f"{where}: a decay or gain that depends on t or on a learned coefficient must be a named function or a lambda "
-            f"without variables of an enclosing function, found {function!r}"
-        )
-    return repr(values[0])
+    def _signature(self, node: ast.FunctionDef, function: FunctionType, name: str, gone: set[str], where: str) -> str:
+        """The ``def`` line: plain types, and the defaults' values."""
+        own = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
+        values = function.__defaults__ or ()
+        defaults = dict(zip(own[len(own) - len(values) :], values, strict=True)) | (function.__kwdefaults__ or {})
+
+        def written(argument: ast.arg, stars: str = "") -> str:
+            typed = f": {self._annotation(argument.annotation)}" if argument.annotation is not None else ""
+            default = _literal(defaults[argument.arg], name, where) if argument.arg in defaults else None
+            return f"{stars}{argument.arg}{typed}" + ("" if default is None else f" = {default}" if typed else f"={default}")
+
+        first, then = ([written(a) for a in part if a.arg not in gone] for part in (node.args.posonlyargs, node.args.args))
+        parts = [*first, "/", *then] if first else then
+        if node.args.vararg or node.args.kwonlyargs:
+            parts.append(written(node.args.vararg, "*") if node.args.vararg else "*")
+        parts += [written(a) for a in node.args.kwonlyargs] + ([written(node.args.kwarg, "**")] if node.args.kwarg else [])
+        returns = f" -> {self._annotation(node.returns)}" if node.returns is not None else ""
+        line = f"def {name}({', '.join(parts)}){returns}:"
+        return line if len(line) <= 120 else f"def {name}(\n    {', '.join(parts)}\n){returns}:"
 
 
 def _find(code: CodeType, where: str) -> tuple[Text, Any]:
-    """The file that ``code`` was compiled from, and the node of its ``def`` or ``lambda``.
+    """The file that ``code`` was compiled from, and the node of its ``def``.
 
     Raises:
-        TypeError: there is no such file.
+        TypeError: there is no such file, or no such ``def`` in it.
     """
     try:
         lines, _ = inspect.findsource(code)
@@ -216,24 +234,14 @@ def _find(code: CodeType, where: str) -> tuple[Text, Any]:
         if isinstance(node, ast.FunctionDef) and node.name == code.co_name:
             if code.co_firstlineno == min([node.lineno, *(d.lineno for d in node.decorator_list)]):
                 found.append(node)
-        elif isinstance(node, ast.Lambda) and code.co_name == "<lambda>" and node.lineno == code.co_firstlineno and _holds(node, code):
-            found = [node]  # the walk goes inwards: the innermost one that holds the code stays
     if len(found) != 1:
         raise TypeError(f"{where}: {code.co_name} is not to be found in {code.co_filename}, line {code.co_firstlineno}")
     return text, found[0]
 
 
-def _holds(node: ast.Lambda, code: CodeType) -> bool:
-    """Every instruction of ``code`` was compiled from within ``node``: tells two lambdas of one line apart."""
-    first, last = (node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0)
-    # (line, end line, column, end column); some instructions have no place, or an empty one at the start of the line
-    places = [(a, b, c, d) for a, b, c, d in code.co_positions() if a and b and c is not None and d is not None and (a, c) != (b, d)]
-    return all(first <= (a, c) and (b, d) <= last for a, b, c, d in places)
-
-
-def _below(node: ast.FunctionDef | ast.Lambda) -> Iterator[ast.AST]:
+def _below(node: ast.FunctionDef) -> Iterator[ast.AST]:
     """The nodes in the body of a function, without what annotations contain (they are replaced whole)."""
-    todo: list[ast.AST] = [*node.body] if isinstance(node, ast.FunctionDef) else [node.body]
+    todo: list[ast.AST] = [*node.body]
     while todo:
         at = todo.pop()
         yield at
@@ -241,33 +249,47 @@ def _below(node: ast.FunctionDef | ast.Lambda) -> Iterator[ast.AST]:
         todo += [child for child in ast.iter_child_nodes(at) if child not in skip]
 
 
+def _write_sums(text: Text, node: ast.FunctionDef, name: str) -> bool:
+    """Write ``a + b`` for every ``name(a, b, n)``, n a constant; False, and nothing is done, if the code uses ``name`` otherwise."""
+    own = {a.arg for n in _below(node) if isinstance(n, (ast.FunctionDef, ast.Lambda)) for a in ast.walk(n.args) if isinstance(a, ast.arg)}
+    calls = [n for n in _below(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == name]
+    uses = [n for n in _below(node) if isinstance(n, ast.Name) and n.id == name]
+    for call in calls:
+        rest = [*call.args[2:], *(keyword.value for keyword in call.keywords)]
+        if len(call.args) < 2 or any(isinstance(a, ast.Starred) for a in call.args) or not all(isinstance(a, ast.Constant) for a in rest):
+            return False
+    if name in own or len(uses) != len(calls):
+        return False
+    bare = {id(child) for n in _below(node) for child in _uncrowded(n)}
+    for call in calls:
+        left, right = call.args[:2]
+        before, after = ("", "") if id(call) in bare else ("(", ")")
+        (l_open, l_close), (r_open, r_close) = _brackets(left, LOOSE_OPERATORS), _brackets(right, (*LOOSE_OPERATORS, ast.Add, ast.Sub))
+        (start, end), (a, b), (c, d) = text.span(call), text.span(left), text.span(right)
+        for first, last, new in ((start, a, before + l_open), (b, c, f"{l_close} + {r_open}"), (d, end, r_close + after)):
+            text.edits.append((first, last, new.encode()))
+    return True
+
+
+def _brackets(node: ast.expr, operators: tuple[type[ast.operator], ...]) -> tuple[str, str]:
+    """Those that a term of a sum needs, ``operators`` being the ones that bind less."""
+    loose = isinstance(node, LOOSE) or (isinstance(node, ast.BinOp) and isinstance(node.op, operators))
+    return ("(", ")") if loose else ("", "")
+
+
+def _uncrowded(node: ast.AST) -> list[ast.expr]:
+    """The expressions directly below ``node`` that need no brackets, whatever they are."""
+    if isinstance(node, ast.Call):
+        return [*node.args, *(keyword.value for keyword in node.keywords)]
+    if isinstance(node, (ast.Tuple, ast.List)):
+        return node.elts
+    return [node.value] if isinstance(node, (ast.Assign, ast.AnnAssign, ast.Return)) and node.value is not None else []
+
+
 def _operands(code: CodeType, operation: str) -> set[str]:
     """What the code and the functions inside it look up in their module (LOAD_GLOBAL) or import (IMPORT_NAME)."""
     names = {i.argval for i in dis.get_instructions(code) if i.opname == operation}
     return names.union(*(_operands(inner, operation) for inner in code.co_consts if isinstance(inner, CodeType)))
-
-
-def _annotation(node: ast.expr) -> str:
-    """The annotation in plain types, ``Any`` where there are none."""
-    written = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ast.unparse(node)
-    written = ANNOTATIONS.get(written, written)
-    names = {n.id for n in ast.walk(ast.parse(written)) if isinstance(n, ast.Name)}
-    return written if names <= PLAIN_TYPES else "Any"
-
-
-def _signature(node: ast.FunctionDef, function: FunctionType, name: str, gone: set[str], where: str) -> str:
-    """The ``def`` line: plain types, and the defaults' values."""
-    arguments = copy.deepcopy(node.args)
-    arguments.posonlyargs = [a for a in arguments.posonlyargs if a.arg not in gone]
-    arguments.args = [a for a in arguments.args if a.arg not in gone]
-    arguments.defaults = [ast.Name(_literal(v, name, where)) for v in function.__defaults__ or ()]
-    keyword = function.__kwdefaults__ or {}
-    arguments.kw_defaults = [ast.Name(_literal(keyword[a.arg], name, where)) if a.arg in keyword else None for a in arguments.kwonlyargs]
-    for argument in ast.walk(arguments):
-        if isinstance(argument, ast.arg) and argument.annotation is not None:
-            argument.annotation = ast.Name(_annotation(argument.annotation))
-    returns = f" -> {_annotation(node.returns)}" if node.returns is not None else ""
-    return f"def {name}({ast.unparse(arguments)}){returns}:"
 
 
 def _body(text: Text, node: ast.FunctionDef) -> str:

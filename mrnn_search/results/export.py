@@ -23,14 +23,14 @@ from torch import Tensor
 from .. import __version__
 from .._registry import InputError
 from ..cells.bases.base import bases
-from ..cells.rules.base import rules
 from ..cells.spec import Candidate
 from ..engine.recurrent import Recurrent
-from .source import TEMPLATES, class_name, source
+from .source import TEMPLATES, class_name, equation_lines, learned_kinds, source, sources
 
 # What an export consists of; anything else in its folder is the user's own and outlives a new export.
 OURS = ("cell.py", "weights.safetensors", "cell.json", "README.md", "model.pt2", "model.onnx", "__pycache__")
 TOLERANCE = 1e-9  # of float64 outputs, relative to the largest: room for the rounding of a few dozen steps, for nothing else
+LEARNED = {"scalar": " (learned)", "unit": " (learned, the mean over its channels)", "input": " (learned, at the input 0)"}
 PROBE = (17, 3)  # time steps and sequences of the check; odd, so that a swapped axis fails
 
 
@@ -76,14 +76,22 @@ def export(folder: Path, candidate: Candidate, layer_state: Mapping[str, Tensor]
 
 
 def materialised(layer: Recurrent) -> dict[str, Tensor]:
-    """The numbers that a layer computes with, in its dtype: matrices for their maps, values for learned coefficients."""
+    """The numbers that a layer computes with, in its dtype: matrices for their maps, values for learned coefficients.
+
+    Of a coefficient that depends on the input these are ``<name>_raw`` and ``<name>_ih``, see `cells.reference.FromInput`.
+    """
+    known = layer.spec.rule_type.coefficients
     names = bases[layer.spec.base].shapes(layer.input_size, layer.hidden_size, layer.bias)
     tensors: dict[str, Tensor] = {}
     for n in range(layer.num_layers):
         tensors |= {f"{name}_l{n}": getattr(layer, f"{name}_l{n}").detach().clone().contiguous() for name in names}
-        now = layer.coefficients(n)
-        dtype = tensors[f"weight_ih_l{n}"].dtype
-        tensors |= {f"{name}_l{n}": torch.tensor(now[name], dtype=dtype) for name in layer.spec.learned}
+        for name, kind in learned_kinds(layer.spec).items():
+            raw = getattr(layer, f"rule_{name}_l{n}").detach().clone()
+            if kind == "input":
+                tensors[f"{name}_raw_l{n}"] = raw
+                tensors[f"{name}_ih_l{n}"] = getattr(layer, f"rule_{name}_ih_l{n}").detach().clone()
+            else:
+                tensors[f"{name}_l{n}"] = known[name].from_raw(raw)
     return tensors
 
 
@@ -92,7 +100,7 @@ def card(candidate: Candidate, record: Mapping[str, Any]) -> str:
     spec, facts = candidate.spec, record["facts"]
     known = {key: value for key, value in facts.items() if value is not None}
     values = [
-        ", ".join(f"{key} = {value:.6g}{' (learned)' if key in spec.learned else ''}" for key, value in layer.items())
+        ", ".join(f"{key} = {value:.6g}{LEARNED[spec.learned_kinds[key]] if key in spec.learned else ''}" for key, value in layer.items())
         for layer in record["coefficients"]
         if layer
     ]
@@ -100,7 +108,9 @@ def card(candidate: Candidate, record: Mapping[str, Any]) -> str:
         record,
         cls=record["class"],
         fact=known.get,
-        rule=rules[spec.rule],
+        equations=equation_lines(spec, bias=record["bias"]),
+        by_input="input" in learned_kinds(spec).values(),
+        sources=sources(spec),
         base=bases[spec.base],
         values=values,
         scores=_scores(known),
@@ -218,7 +228,8 @@ def _verify(made: Path, layer: Recurrent, tensors: Mapping[str, Tensor]) -> None
     """Load what was written and hold it against the trained layer.
 
     The numbers in the file must be the layer's, exactly. The code is compared in float64 on the layer's float64
-    numbers: there rounding cannot be told from nothing, where in float32 a drive near zero may change its sign.
+    numbers: there rounding cannot be told from nothing, where in float32 a drive near zero may change its sign. The layer
+    runs step by step as the code does: a formula may make much of what is left of two numbers that cancel.
 
     Raises:
         RuntimeError: a difference.
@@ -233,7 +244,7 @@ def _verify(made: Path, layer: Recurrent, tensors: Mapping[str, Tensor]) -> None
     copy.load_state_dict(materialised(exact))
     x = torch.randn(*PROBE, layer.input_size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        theirs, their_state = exact(x)
+        theirs, their_state = exact.reference()(x)
         ours, our_state = copy(x)
         first, half_state = copy(x[:5])
         second, _ = copy(x[5:], half_state)

@@ -9,12 +9,15 @@ from typing import Any
 import pandas as pd
 
 from ..cells.presets import preset
-from ..cells.rules.base import rules
+from ..cells.rules.base import STANDARD, rules
 from ..search.finalists import FINALIST
 from ..search.ledger import CONFIRMATION, Ledger, TrialView
+from ..search.parameter import gates_text
 from .stats import Difference, Interval, mean_interval, paired_difference
 
-CANDIDATE = {  # column -> dtype; what a candidate is
+# Column -> dtype; what a candidate is. rule: a name or a formula. learned: "mu,beta:unit" (without a kind: one number a layer).
+# gates: what the rule acts on, "all" or letters as "ifo".
+CANDIDATE = {
     "candidate_id": "str",
     "cell_id": "str",
     "name": "str",
@@ -22,6 +25,9 @@ CANDIDATE = {  # column -> dtype; what a candidate is
     "rule": "str",
     "learned": "str",
     "options": "str",
+    "scope": "str",
+    "gates": "str",
+    "drive_bias": "str",
     "hidden_size": "int64",
     "num_layers": "int64",
     "init": "str",
@@ -94,8 +100,8 @@ def _frame(rows: Iterable[dict[str, Any]], columns: dict[str, str]) -> pd.DataFr
 
 
 def _coefficients() -> list[str]:
-    """Every coefficient that a registered rule has: one column each, NaN where a rule has none of that name."""
-    return sorted({name for rule in rules for name in rules[rule].coefficients})
+    """Every coefficient that a registered rule or a formula can have: one column each, NaN where a rule has none of that name."""
+    return sorted({name for rule in rules for name in rules[rule].coefficients} | STANDARD.keys())
 
 
 def _candidate(trial: TrialView) -> dict[str, Any]:
@@ -106,8 +112,11 @@ def _candidate(trial: TrialView) -> dict[str, Any]:
         "name": c.spec.name,
         "base": c.spec.base,
         "rule": c.spec.rule,
-        "learned": ",".join(c.spec.learned),
+        "learned": ",".join(name if kind == "scalar" else f"{name}:{kind}" for name, kind in c.spec.learned_kinds.items()),
         "options": ",".join(f"{key}={value}" for key, value in sorted(c.spec.options.items())),
+        "scope": c.spec.scope,
+        "gates": gates_text(c.spec.base, c.spec.gates),
+        "drive_bias": c.spec.drive_bias,
         **{name: getattr(c, name) for name in ("hidden_size", "num_layers", "init", "optimizer", "dropout", "batch_size")},
         **{name: _number(getattr(c, name)) for name in ("lr", "lr_orthogonal", "clip")},
         **{name: _number(c.spec.coefficients.get(name)) for name in _coefficients()},

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from .parameter import Parameter, Range, Value, active, candidate
+from ..cells.algebra import Form, form_of, place_part, rule_part
+from ..cells.spec import canonical_json
+from .parameter import Parameter, Range, Value, active, candidate, cell
 
 if TYPE_CHECKING:
     from .space import Space
@@ -53,31 +55,69 @@ def count_space(space: Space) -> Count:
 
 
 class _Identity:
-    """Point -> what its candidate's identity is made of. Few points differ in their cells, so these are remembered."""
+    """Point -> what its candidate's identity is made of.
+
+    The normal form of a cell is that of its rule and that of where the rule acts, side by side. Few points differ in one of
+    the two, so both are remembered, and most points are only looked up.
+    """
 
     def __init__(self, parameters: Iterable[Parameter]) -> None:
-        self._fields = {p.name for p in parameters if p.target.role == "field"}
+        roles = {p.name: p.target.role for p in parameters}
+        self._fields = {name for name, role in roles.items() if role == "field"}
+        self._of_rule = {name for name, role in roles.items() if role in ("rule", "coefficient", "learned")}
         self._defaults = {key: value for key, value in candidate({"base": "rnn"}).to_dict().items() if key != "spec"}
-        self._cells: dict[Point, str] = {}
+        self._rules: dict[Point, tuple[bool, str, str]] = {}
+        self._places: dict[tuple[bool, str, Point], tuple[str, str]] = {}
 
-    def __call__(self, point: Point) -> tuple[str, Point]:
-        cell = tuple(item for item in point if item[0] not in self._fields)
-        if cell not in self._cells:
-            self._cells[cell] = candidate(dict(cell)).spec.cell_id
+    def cell(self, point: Point) -> tuple[str, ...]:
+        """Equal for points with equal cells."""
+        rule = tuple(item for item in point if item[0] in self._of_rule)
+        place = tuple(item for item in point if item[0] not in self._of_rule and item[0] not in self._fields)
+        if rule not in self._rules:
+            self._rules[rule] = _rule(rule)
+        coupled, reads, rule_text = self._rules[rule]
+        if (coupled, reads, place) not in self._places:
+            self._places[coupled, reads, place] = _place(place, coupled, reads)
+        base, place_text = self._places[coupled, reads, place]
+        return (base, rule_text, place_text) if rule_text else (base,)
+
+    def __call__(self, point: Point) -> tuple[tuple[str, ...], Point]:
         fields = {**self._defaults, **{name: value for name, value in point if name in self._fields}}
-        return self._cells[cell], tuple(sorted(fields.items()))
+        return self.cell(point), tuple(sorted(fields.items()))
+
+
+def _rule(point: Point) -> tuple[bool, str, str]:
+    """Is the rule coupled, what its normal form reads, and that as text; empty: it does nothing."""
+    spec = cell({"base": "rnn", **dict(point)})  # a base that takes every rule: the form does not depend on it
+    form = form_of(spec)
+    return spec.rule_type.program.coupled, form.reads, "" if form.plain else canonical_json(rule_part(spec, form))
+
+
+def _place(point: Point, coupled: bool, reads: str) -> tuple[str, str]:
+    """The base and where a rule acts as texts; ``coupled`` decides which scope is the default."""
+    spec = cell({**dict(point), "rule": "r + u" if coupled else "plain"})
+    form = {"base": spec.base, "options": spec.to_dict()["options"]}
+    return canonical_json(form), canonical_json(place_part(spec, Form("", reads, False)))
 
 
 def _examples(space: Space) -> tuple[tuple[str, str], ...]:
-    """Pairs of points with equal canonical cells, found among the ends (and 0 and 1) of every continuous range."""
-    first: dict[str, str] = {}
-    pairs: dict[tuple[str, str], None] = {}
+    """Pairs of points with equal canonical cells, found among the ends (and 0 and 1) of every continuous range.
+
+    One for each pair of rules: a space in which plain has gates has many that say the same.
+    """
+    identity = _Identity(space.visited)
+    first: dict[tuple[str, ...], Point] = {}
+    pairs: dict[tuple[Value, Value], tuple[str, str]] = {}
     for point in islice(_points(_of_cells(space), _special), PROBES):
-        spec = candidate(dict(point)).spec
-        known = first.setdefault(spec.cell_id, spec.name)
-        if known != spec.name:
-            pairs[known, spec.name] = None
-    return tuple(islice(pairs, EXAMPLES))
+        known = first.setdefault(identity.cell(point), point)
+        rules = dict(known).get("rule"), dict(point).get("rule")
+        if known is not point and rules not in pairs:
+            names = cell(dict(known)).name, cell(dict(point)).name
+            if names[0] != names[1]:
+                pairs[rules] = names
+        if len(pairs) == EXAMPLES:
+            break
+    return tuple(pairs.values())
 
 
 def _of_cells(space: Space) -> list[Parameter]:
@@ -93,7 +133,12 @@ def _points(order: Sequence[Parameter], values: Callable[[Parameter], Iterable[V
     """Every combination of ``values`` of the active parameters, one after the other."""
 
     def walk(index: int, chosen: dict[str, Value]) -> Iterator[Point]:
-        while index < len(order) and not active(order[index], chosen):
+        while index < len(order):
+            if active(order[index], chosen):
+                first = tuple(islice(values(order[index]), 2))  # there may be more than fit into memory
+                if len(first) > 1:
+                    break
+                chosen = {**chosen, order[index].name: first[0]}  # no generator of its own: most parameters are continuous
             index += 1
         if index == len(order):
             yield tuple(chosen.items())

@@ -28,6 +28,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from .._registry import InputError
+from ..cells.rules.base import define
 from ..cells.spec import Candidate
 from .sampler import Proposal
 
@@ -151,6 +152,8 @@ class Ledger:
         if attrs.get("schema") != SCHEMA:
             what = f"its schema is {attrs['schema']}, this version reads {SCHEMA}" if "schema" in attrs else "it is no study of mrnn-search"
             raise InputError(what, f'study "{name}"')
+        for rule, told in attrs["recipe"].get("space", {}).get("rules", {}).items():
+            define(rule, told)  # the user's own, who need not have registered it in this process
         self._studies: dict[str, Study] = {SEARCH: self._main}
         self._finished: dict[tuple[str, int], TrialView] = {}  # a finished trial never changes: parsed once
 

@@ -7,15 +7,17 @@ from decimal import Decimal
 from typing import Any, ParamSpec, TypeVar
 
 from .._registry import InputError, UnknownNameError
-from ..cells.rules.base import rules
+from ..cells.rules.base import find_rule
 from .files import Place, shown
-from .parameter import Choices, Constant, Domain, Parameter, Range, Target, Value, common, same
+from .formulas import COUNTS, SIZE, SIZES, expand
+from .parameter import ALL, LARGEST, Choices, Constant, Domain, Formulas, Parameter, Range, Target, Value, common
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-KEYS = ("choices", "low", "high", "log", "step", "value", "when")
-FORMS = "one value, or choices, or low and high"
+KEYS = ("choices", "low", "high", "log", "step", "value", "formulas", "size", "seed", "when")
+FORMS = "one value, or choices, or low and high, or (only for rule) formulas"
+SHOWN = 12  # values of a list in a message
 
 
 def read_parameters(data: object, place: Place) -> tuple[Parameter, ...]:
@@ -26,27 +28,46 @@ def read_parameters(data: object, place: Place) -> tuple[Parameter, ...]:
     """
     if not isinstance(data, Mapping) or not data:
         raise place.error(f"found {shown(data)}, allowed: a mapping of at least one parameter")
-    targets = {name: Target.of(name, str(place.at(name))) for name in data}
-    if "base" not in targets:
+    written: dict[str, str] = {}  # parameter -> its name as it is in the file: formulas can be written in several ways
+    for name in data:
+        target = Target.of(name, str(place.at(name)))
+        if target.name in written:
+            raise place.at(name).error(f"is the same parameter as {written[target.name]}")
+        written[target.name] = name
+    if "base" not in written:
         raise place.error(f"base is missing; found: {', '.join(data)}; write e.g. base: lstm")
-    domains = {name: _domain(targets[name], data[name], place.at(name)) for name in data}
+    domains = {name: _domain(Target.of(name), data[key], place.at(key)) for name, key in written.items()}
     if "rule" not in domains:
         items = [(name, domain) for name, domain in domains.items() if name != "base"]
         domains = {"base": domains["base"], "rule": Constant("plain"), **dict(items)}
-    return tuple(Parameter(name, domain, _when(name, data.get(name), domains, place.at(name))) for name, domain in domains.items())
+    out = []
+    for name, domain in domains.items():
+        key = written.get(name, name)
+        out.append(Parameter(name, domain, *_when(name, data.get(key), domains, place.at(key))))
+    return tuple(out)
 
 
 def check_parameters(parameters: Sequence[Parameter], place: Place) -> None:
     """What only shows when the parameters are seen together.
 
     Raises:
-        InputError: a parameter that is never active, or a learned coefficient that can start on the edge of its range.
+        InputError: a parameter that is never active, or values that do not go together and can be drawn together.
     """
     for parameter in parameters:
         impossible = never(parameter, parameters)
         if impossible:
             raise place.at(parameter.name).error(f"can never be used: {impossible}")
+    check_together(parameters, place)
+
+
+def check_together(parameters: Sequence[Parameter], place: Place) -> None:
+    """What the parameters can be must go together: then every draw is a cell.
+
+    Raises:
+        InputError: values that do not, and which condition keeps them apart.
+    """
     check_learned(parameters, place)
+    check_parts(parameters, place)
 
 
 def ordered(parameters: Sequence[Parameter], place: Place) -> tuple[Parameter, ...]:
@@ -108,18 +129,60 @@ def check_learned(parameters: Sequence[Parameter], place: Place) -> None:
     by_name = {parameter.name: parameter for parameter in parameters}
     for parameter in parameters:
         target = parameter.target
-        if target.role != "learned" or True not in domain_values(parameter.domain):
+        kinds = [value for value in domain_values(parameter.domain) if value is not False]
+        if target.role != "learned" or not kinds:
             continue
-        coefficient = rules[target.owner].coefficients[target.key]
+        coefficient = find_rule(target.owner).coefficients[target.key]
         start = by_name.get(f"{target.owner}.{target.key}")
         probes = [] if start is None else _ends(start.domain)
         if start is None or start.when:  # where it is inactive, the coefficient starts at its default
             probes.append(("", coefficient.default))
         for key, value in probes:
-            if key and start is not None and not _together(parameter, start, parameters):
+            if key and start is not None and not _together(parameters, (parameter, kinds), (start, None)):
                 continue
             at = place.at(parameter.name) if start is None or not key else _end(place.at(start.name), key)
-            _pointing(at, f" (and {parameter.name} can be true)", coefficient.check_learnable, target.key, value)
+            _pointing(at, f" (and {parameter.name} can be {text(kinds[0])})", coefficient.check_learnable, target.key, value)
+
+
+def check_parts(parameters: Sequence[Parameter], place: Place) -> None:
+    """Raises:
+    InputError: a scope that does not go with the rule, the gates or the place of the bias can be drawn with it.
+    """
+    by_name = {parameter.name: parameter for parameter in parameters}
+    if "scope" not in by_name or "rule" not in by_name:
+        return
+    scope, rule = by_name["scope"], by_name["rule"]
+    others = [value for value in domain_values(scope.domain) if value != "preactivation"]
+    coupled = [value for value in domain_values(rule.domain) if find_rule(str(value)).program.coupled] if others else []
+    _apart(parameters, (scope, others), (rule, coupled), "which reads r and has the scope preactivation", place)
+    for parameter in parameters:
+        neutral = {"gates": ALL, "drive_bias": "inside"}.get(parameter.target.key)
+        if neutral is not None:
+            chosen = [value for value in domain_values(parameter.domain) if value != neutral]
+            _apart(parameters, (parameter, chosen), (scope, ["hidden"]), "which is the whole step of the cell", place)
+
+
+def _apart(
+    parameters: Sequence[Parameter], one: tuple[Parameter, list[Value]], two: tuple[Parameter, list[Value]], is_: str, place: Place
+) -> None:
+    """Raises:
+    InputError: ``one`` and ``two`` (parameter, values) can be drawn together, and they must not.
+    """
+    (a, values), (b, others) = one, two
+    for value, other in ((v, w) for v in values for w in others):
+        if not _together(parameters, (a, [value]), (b, [other])):
+            continue
+        rest = [w for w in domain_values(b.domain) if w not in others]
+        wanted = f"[{listed(rest)}]" if len(rest) <= len(others) + 1 else f"{{not: [{listed(others)}]}}"
+        free = [v for v in domain_values(a.domain) if v not in values]
+        advice = f"add when: {{{b.name}: {wanted}}}" if rest else f"allowed: {listed(free) or 'nothing; leave it out'}"
+        raise place.at(a.name).error(f"can be {text(value)} while {b.name} is {text(other)}, {is_}; {advice}")
+
+
+def listed(values: Sequence[Value]) -> str:
+    """Values in a message: a few, and how many more."""
+    more = f", … ({len(values) - SHOWN} more)" if len(values) > SHOWN else ""
+    return ", ".join(map(text, values[:SHOWN])) + more
 
 
 def domain_values(domain: Domain) -> tuple[Value, ...]:
@@ -132,11 +195,14 @@ def text(value: Value) -> str:
     return value if isinstance(value, str) else shown(value)
 
 
-def _together(learned: Parameter, start: Parameter, parameters: Sequence[Parameter]) -> bool:
-    """Can ``learned`` be true while ``start`` is active?"""
-    a, b = requirements(learned, parameters), requirements(start, parameters)
-    b[learned.name] = common((True,), b.get(learned.name, (True,)))
-    return all(common(a.get(name, values), values) for name, values in b.items())
+def _together(parameters: Sequence[Parameter], *wanted: tuple[Parameter, Sequence[Value] | None]) -> bool:
+    """Can all of the parameters be active at once, each with one of its values (None: any)?"""
+    needed: dict[str, tuple[Value, ...]] = {}
+    for parameter, values in wanted:
+        own = {} if values is None else {parameter.name: common(values, domain_values(parameter.domain))}
+        for name, allowed in (*requirements(parameter, parameters).items(), *own.items()):
+            needed[name] = common(needed.get(name, allowed), allowed)
+    return all(needed.values())
 
 
 def _domain(target: Target, data: object, place: Place) -> Domain:
@@ -148,12 +214,15 @@ def _domain(target: Target, data: object, place: Place) -> Domain:
     if "value" in data:
         _only(data, ("value", "when"), place)
         return Constant(_pointing(place.at("value"), "", target.check, data["value"]))
+    if "formulas" in data:
+        return _formulas(target, data, place)
     if "choices" in data:
         _only(data, ("choices", "when"), place)
         return _choices(target, data["choices"], place.at("choices"))
     missing = [key for key in ("low", "high") if key not in data]
     if missing:
         raise place.error(f"{' and '.join(missing)} missing; found: {', '.join(data) or 'nothing'}; allowed: {FORMS}")
+    _only(data, ("low", "high", "log", "step", "when"), place)
     return _range(target, data, place)
 
 
@@ -168,11 +237,36 @@ def _choices(target: Target, data: object, place: Place) -> Choices:
         raise place.error(f"found {shown(data)}, allowed: a list of at least one value")
     values: list[Value] = []
     for index, item in enumerate(data):
-        value = _pointing(place.at(index), "", target.check, item)
+        value = _pointing(place.at(index), _quotes(target, item), target.check, item)
         if common(values, [value]):
             raise place.at(index).error(f"{text(value)} is there twice")
         values.append(value)
     return Choices(tuple(values))
+
+
+def _formulas(target: Target, data: Mapping[str, Any], place: Place) -> Formulas:
+    if target.role != "rule":
+        raise place.at("formulas").error("only rule can be a formula; allowed: one value, or choices, or low and high")
+    _only(data, ("formulas", "size", "seed", "choices", "when"), place)
+    count = _whole("formulas", data["formulas"], *COUNTS, place)
+    size = _whole("size", data.get("size", SIZE), *SIZES, place)
+    seed = _whole("seed", data.get("seed", 0), 0, LARGEST - 1, place)
+    named = _choices(target, data["choices"], place.at("choices")).values if "choices" in data else ()
+    _pointing(place.at("formulas"), "", expand, count, size, seed, tuple(map(str, named)))
+    return Formulas(count, size, seed, named)
+
+
+def _whole(key: str, value: object, low: int, high: int, place: Place) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise place.at(key).error(f"found {shown(value)}, allowed: a whole number, {low} <= {key} <= {high}")
+    return value
+
+
+def _quotes(target: Target, item: object) -> str:
+    """What to say of a part of a formula, as YAML makes them of ``[ema(u, 0.9)]``."""
+    if target.role == "rule" and isinstance(item, str) and item.count("(") != item.count(")"):
+        return "; a formula with a comma needs quotes"
+    return ""
 
 
 def _range(target: Target, data: Mapping[str, Any], place: Place) -> Range:
@@ -211,24 +305,51 @@ def _step(target: Target, data: Mapping[str, Any], low: float, high: float, plac
     return step
 
 
-def _when(name: str, data: object, domains: Mapping[str, Domain], place: Place) -> tuple[tuple[str, tuple[Value, ...]], ...]:
-    """The conditions written out in ``data["when"]``, each value checked against what the other parameter can be."""
+Conditions = tuple[tuple[str, tuple[Value, ...]], ...]
+
+
+def _when(name: str, data: object, domains: Mapping[str, Domain], place: Place) -> tuple[Conditions, Conditions]:
+    """The conditions written out in ``data["when"]``, each value checked against what the other parameter can be.
+
+    The first of the two has all of them as values that are allowed, the second those that are written as ``not``.
+    """
     if not isinstance(data, Mapping) or "when" not in data:
-        return ()
+        return (), ()
     place, found = place.at("when"), data["when"]
     if name == "base":
         raise place.error("base has no conditions: every cell has one")
     if not isinstance(found, Mapping) or not found:
         raise place.error(f"found {shown(found)}, allowed: a mapping from a parameter to the value or values that it must have")
     others = [other for other, domain in domains.items() if not isinstance(domain, Range)]
-    out = []
-    for other, wanted in found.items():
+    when, unless = [], []
+    for key, wanted in found.items():
+        other = _one_name(key)
         if isinstance(domains.get(other), Range):
-            raise place.at(other).error(f"{other} is a range; allowed: a parameter with choices or one value: {', '.join(others)}")
+            raise place.at(key).error(f"{other} is a range; allowed: a parameter with choices or one value: {', '.join(others)}")
         if other not in domains:
-            raise UnknownNameError("parameter", other, [known for known in others if known != name], str(place.at(other)))
-        out.append((other, _wanted(other, wanted, domain_values(domains[other]), place.at(other))))
-    return tuple(out)
+            raise UnknownNameError("parameter", other, [known for known in others if known != name], str(place.at(key)))
+        can, at = domain_values(domains[other]), place.at(key)
+        if isinstance(wanted, Mapping):
+            at.check_keys(wanted, ("not",))
+            if "not" not in wanted:
+                raise at.error("found {}, allowed: a value, a list of values, or not: a value or a list of values")
+            excluded = _wanted(other, wanted["not"], can, at.at("not"))
+            left = tuple(value for value in can if not common([value], excluded))
+            if not left:
+                raise at.at("not").error(f"excludes everything that {other} can be: {listed(can)}")
+            unless.append((other, excluded))
+            when.append((other, left))
+        else:
+            when.append((other, _wanted(other, wanted, can, at)))
+    return tuple(when), tuple(unless)
+
+
+def _one_name(key: str) -> str:
+    """The one name of a parameter; ``key`` itself if there is none such."""
+    try:
+        return Target.of(key).name
+    except InputError:
+        return key
 
 
 def _wanted(other: str, wanted: object, can: tuple[Value, ...], place: Place) -> tuple[Value, ...]:
@@ -237,14 +358,20 @@ def _wanted(other: str, wanted: object, can: tuple[Value, ...], place: Place) ->
         raise place.error("found [], allowed: a value, or a list of values")
     out: list[Value] = []
     for value in values:
-        if Target.of(other).kind in ("whole", "number") and isinstance(value, (int, float)) and not isinstance(value, bool):
-            value = f"{value:.12g}"  # as `Target.check` has it
-        match = [known for known in can if isinstance(value, (str, bool, int, float, type(None))) and same(known, value)]
+        match = common(can, _forms(other, value))
         if not match:
-            allowed = ", ".join(map(text, can))
-            raise place.error(f"{other} is never {shown(value)}; it can be: {allowed}")
+            raise place.error(f"{other} is never {shown(value)}; it can be: {listed(can)}")
         out += [known for known in match if not common(out, [known])]
     return tuple(out)
+
+
+def _forms(name: str, value: object) -> list[Value]:
+    """``value`` as it is written and as it is normalised, as far as it can be a value of the parameter at all."""
+    out: list[Value] = [value] if isinstance(value, (str, bool, int, float, type(None))) else []
+    try:
+        return [*out, Target.of(name).check(value)]
+    except InputError:
+        return out
 
 
 def _ends(domain: Domain) -> list[tuple[str, Any]]:

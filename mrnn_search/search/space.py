@@ -11,12 +11,13 @@ from typing import Any
 
 from .._registry import InputError
 from ..cells import Candidate, CellSpec
+from ..cells.rules.base import define, definition
 from .counting import Count, count_space
 from .files import Place, display, read_yaml, resolve, shown
-from .parameter import Constant, Parameter, Target, Trial, Value, active, candidate, common
-from .reading import check_learned, check_parameters, domain_values, never, ordered, read_parameters
+from .parameter import Constant, Parameter, Target, Trial, Value, active, candidate, common, gates_text
+from .reading import check_parameters, check_together, domain_values, never, ordered, read_parameters
 
-FIELDS = ("name", "description", "parameters")
+FIELDS = ("name", "description", "rules", "parameters")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Space:
         """A space from plain data, as in a YAML file; inverse of `to_dict`.
 
         Args:
-            data: ``parameters``, and perhaps ``name`` and ``description``.
+            data: ``parameters``, and perhaps ``name``, ``description`` and ``rules``, which are registered.
             name: if ``data`` has none.
             where: file (and the place inside it) for messages.
 
@@ -52,6 +53,7 @@ class Space:
         for key in ("name", "description"):
             if not isinstance(data.get(key, ""), str):
                 raise place.at(key).error(f"found {shown(data[key])}, allowed: text")
+        _define_rules(data.get("rules", {}), place.at("rules"))
         place_in = place.at("parameters")
         if "parameters" not in data:
             raise place_in.error("is missing; a space needs at least base")
@@ -61,9 +63,12 @@ class Space:
         return cls(data.get("name", name), data.get("description", ""), parameters)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data."""
+        """Plain JSON data. Rules that do not come with this package are in it: whoever reads it need not have registered them."""
         parameters = {parameter.name: parameter.to_dict() for parameter in self.parameters}
-        return {"name": self.name, "description": self.description, "parameters": parameters}
+        out: dict[str, Any] = {"name": self.name, "description": self.description, "parameters": parameters}
+        named = [str(rule) for p in self.parameters if p.name == "rule" for rule in domain_values(p.domain)]
+        rules = {rule: told for rule in named if (told := definition(rule)) is not None}
+        return {**out, "rules": rules} if rules else out
 
     @cached_property
     def visited(self) -> tuple[Parameter, ...]:
@@ -104,15 +109,16 @@ class Space:
         for name, value in {**(values or {}), **more}.items():
             target = Target.of(name, str(place.at(name)))
             try:
-                constants[name] = Constant(target.check(value))
+                constants[target.name] = Constant(target.check(value))
             except InputError as error:
                 raise InputError(error.message, str(place.at(name))) from None
         parameters = [Parameter(p.name, constants.pop(p.name)) if p.name in constants else p for p in self.parameters]
         parameters += [Parameter(name, constant) for name, constant in constants.items()]
+        can = {p.name: domain_values(p.domain) for p in parameters}
+        parameters = [_renewed(p, can) for p in parameters]
         kept = [p for p in parameters if not never(p, parameters)]
-        can = {p.name: domain_values(p.domain) for p in kept}
-        narrowed = tuple(Parameter(p.name, p.domain, tuple((other, common(values, can[other])) for other, values in p.when)) for p in kept)
-        check_learned(narrowed, place)
+        narrowed = tuple(_narrowed(p, can) for p in kept)
+        check_together(narrowed, place)
         return Space(self.name, self.description, narrowed)
 
     def for_cell(self, spec: CellSpec) -> Space:
@@ -123,13 +129,49 @@ class Space:
         there = {p.name for p in self.parameters}
         for name in spec.coefficients:
             learned = f"{spec.rule}.{name}.learned"
-            if name in spec.learned or learned in there:
-                values[learned] = name in spec.learned
+            kind = spec.learned_kinds.get(name, False)
+            if kind or learned in there:
+                values[learned] = kind
+        plain = CellSpec(spec.base, spec.rule)
+        parts = {
+            "scope": (spec.scope, plain.scope),
+            f"{spec.base}.gates": (gates_text(spec.base, spec.gates), gates_text(spec.base, plain.gates)),
+            "drive_bias": (spec.drive_bias, plain.drive_bias),
+        }
+        values |= {name: value for name, (value, default) in parts.items() if name in there or value != default}
         return self.fixed(values)
 
     def count(self) -> Count:
         """How many different cells and candidates there are, as far as it can be said exactly."""
         return count_space(self)
+
+
+def _renewed(parameter: Parameter, can: Mapping[str, tuple[Value, ...]]) -> Parameter:
+    """With its conditions that are written as ``not`` applied to what the other parameters can be now."""
+    excluded = dict(parameter.unless)
+    when = tuple(
+        (other, tuple(v for v in can.get(other, ()) if not common([v], excluded[other])) if other in excluded else values)
+        for other, values in parameter.when
+    )
+    return Parameter(parameter.name, parameter.domain, when, parameter.unless)
+
+
+def _narrowed(parameter: Parameter, can: Mapping[str, tuple[Value, ...]]) -> Parameter:
+    """With nothing in its conditions that the other parameters cannot be."""
+    when = tuple((other, common(values, can[other])) for other, values in parameter.when)
+    unless = ((other, common(values, can[other])) for other, values in parameter.unless)
+    return Parameter(parameter.name, parameter.domain, when, tuple((other, values) for other, values in unless if values))
+
+
+def _define_rules(data: object, place: Place) -> None:
+    """Register what a space has under ``rules``: name -> formula, or formula, coefficients, summary and source."""
+    if not isinstance(data, Mapping):
+        raise place.error(f"found {shown(data)}, allowed: a mapping from a rule's name to its formula")
+    for name, told in data.items():
+        try:
+            define(name, {"formula": told} if isinstance(told, str) else told)
+        except InputError as error:
+            raise InputError(error.message, str(place.at(str(name)))) from None
 
 
 def load_space(name_or_path: str) -> Space:

@@ -11,9 +11,8 @@ from mrnn_search.engine.recurrent import Recurrent
 
 @pytest.mark.parametrize("mu", [0.0, 0.3, 0.6, 0.9, 0.999])
 def test_steady_gain_of_heavy_ball(mu):
-    """A geometric series; of 0.999, e^-5 of it is still to come after 5,000 steps."""
     gain = steady_gain(CellSpec("lstm", "heavy_ball", {"mu": mu, "epsilon": 0.6}))
-    assert gain == pytest.approx(0.6 / (1 - mu), rel=0.01 if mu > 0.99 else 1e-9)
+    assert gain == pytest.approx(0.6 / (1 - mu), rel=5e-4 if mu > 0.99 else 1e-9)
 
 
 def test_steady_gain_of_others():

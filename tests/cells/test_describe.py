@@ -35,7 +35,7 @@ def test_scopes_gates_and_bias():
     assert {"p_t = u_t + r_t", "v_t = mu v_{t-1} + epsilon p_t", "a_t = v_t"} <= set(coupled.equations)
     assert "n = tanh(a_n [r_n = r N])" in coupled.equations
     hidden = CellSpec("rnn", "heavy_ball", scope="hidden").describe()
-    assert hidden.equations[-1] == "h_t = h_{t-1} + d_t" and "e_t = f_t - h_{t-1}" in hidden.equations
+    assert hidden.equations[-1] == "h_t = h_{t-1} + d_t" and "e_t = h~_t - h_{t-1}" in hidden.equations
     released = preset("nesterov_lstm_released").describe()
     assert "a_t = q_t + gamma (q_t - q_{t-1})" in released.equations and released.name.startswith("nesterov_released(")
 

@@ -13,9 +13,9 @@ from mrnn_search.engine.recurrent import Recurrent
 
 from .by_hand import assert_near, assert_same, moved
 
-T, B, I, H = 47, 2, 3, 4
+T, B, WIDTH, H = 47, 2, 3, 4  # WIDTH: I, the input size
 RESTARTS = (1, 2, 6, 40)
-X = torch.randn(T, B, I, dtype=torch.float64, generator=torch.Generator().manual_seed(11))
+X = torch.randn(T, B, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(11))
 EXECUTIONS = ("auto", "loop", "reference")
 
 
@@ -62,7 +62,7 @@ def restarted(g, t, epsilon, restart):
 
 
 def lstm_of(spec, seed=3, init="torch"):
-    return moved(Recurrent(spec, I, H, init=init), seed)
+    return moved(Recurrent(spec, WIDTH, H, init=init), seed)
 
 
 def check(spec, see):
@@ -86,7 +86,8 @@ def test_momentum_rnn(mu, epsilon):
         layer = lstm_of(preset("momentum_rnn", mu=mu, epsilon=epsilon))
         layer._execution = execution
 
-        def by_paper(x, p=dict(layer.named_parameters())):  # noqa: B006  parameters of this layer
+        def by_paper(x, layer=layer):
+            p = dict(layer.named_parameters())
             g, h, out = x @ p["weight_ih_l0"].T + p["bias_ih_l0"], torch.zeros(B, H, dtype=x.dtype), []
             for t in range(1, T + 1):
                 h = torch.tanh(h @ p["weight_hh_l0"].T + p["bias_hh_l0"] + velocity(g, t, mu, epsilon))
@@ -102,7 +103,8 @@ def test_momentum_gru(mu, epsilon):
         layer = lstm_of(preset("momentum_gru", mu=mu, epsilon=epsilon))
         layer._execution = execution
 
-        def by_paper(x, p=dict(layer.named_parameters())):  # noqa: B006
+        def by_paper(x, layer=layer):
+            p = dict(layer.named_parameters())
             g, h, out = x @ p["weight_ih_l0"].T + p["bias_ih_l0"], torch.zeros(B, H, dtype=x.dtype), []
             for t in range(1, T + 1):
                 d, u = velocity(g, t, mu, epsilon), h @ p["weight_hh_l0"].T + p["bias_hh_l0"]
@@ -116,7 +118,8 @@ def test_momentum_gru(mu, epsilon):
 
 @pytest.mark.parametrize(("epsilon", "beta"), [(0.6, 0.9), (1.0, 0.01), (0.1, 0.999)])
 def test_rmsprop_lstm(epsilon, beta):
-    check(preset("rmsprop_lstm", epsilon=epsilon, beta=beta), lambda t, g, r: epsilon * g[t - 1] / torch.sqrt(square(g, t, beta) + 1e-16) + r)
+    spec = preset("rmsprop_lstm", epsilon=epsilon, beta=beta)
+    check(spec, lambda t, g, r: epsilon * g[t - 1] / torch.sqrt(square(g, t, beta) + 1e-16) + r)
 
 
 @pytest.mark.parametrize(("mu", "epsilon", "beta"), [(0.6, 0.6, 0.1), (0.6, 1.0, 0.01), (0.3, 0.1, 0.999), (0.0, 0.6, 0.9)])

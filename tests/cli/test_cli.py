@@ -126,11 +126,45 @@ def test_compare_and_report(fake_study: ms.Study) -> None:
 @pytest.mark.parametrize("verb", ["spaces", "benchmarks", "cells", "rules", "studies"])
 def test_lists_have_a_line_each_and_json(verb: str) -> None:
     rows = json.loads(call(verb, "--json").stdout)
-    assert len(call(verb).stdout.splitlines()) == len(rows) > 0
+    lines = call(verb).stdout.splitlines()
+    first = [line.split()[0] for line in lines if line.strip()]
+    assert rows and all(row["name"] in first for row in rows)
+    assert len(lines) == len(rows) or verb in ("cells", "rules")  # which are several tables
     for row in rows:
         shown = call(verb, row["name"])
         assert shown.exit_code == 0 and len(shown.stdout.splitlines()) > 3
         assert json.loads(call(verb, row["name"], "--json").stdout)
+
+
+def test_cells_and_rules_in_full() -> None:
+    shown = call("cells", "momentum_lstm", "mu=0.9").stdout
+    assert "heavy_ball(epsilon=0.6, mu=0.9)-lstm" in shown and "v_t = mu v_{t-1} + epsilon u_t" in shown
+    assert "bias_matched" in shown and "80,896 in a layer of 128 units on 28 inputs" in shown
+    assert r"v_t = \mu \, v_{t-1} + \epsilon \, u_t" in call("cells", "momentum_lstm", "--latex").stdout
+    facts = json.loads(call("cells", "dtriv", "rebase=100", "--hidden-size", "10", "--input-size", "3", "--json").stdout)
+    assert facts["options"]["rebase"] == "100" and facts["parameters"] == 10 * 3 + 10 * 9 // 2 + 10
+    facts = json.loads(call("rules", "m(0.9) / sqrt(n(0.99) + 1e-8)", "--json").stdout)
+    assert facts["states"] == 2 and facts["equations"][-1] == "d_t = m_t / sqrt(n_t + 1e-08)"
+    assert json.loads(call("rules", "nesterov_released", "--json").stdout)["scopes"] == ["preactivation"]
+    assert "acts on" in call("rules", "adam").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["cells", "momentum_lstm", "mu"], "'mu' is no argument of momentum_lstm, allowed: ARG=VALUE"),
+        (["cells", "momentum_lstm", "my=0.9"], 'did you mean "mu"?'),
+        (["cells", "momentum_lstm", "mu=1.5"], "mu = 1.5, allowed 0 <= mu < 1"),
+        (["cells", "momentum_lstm", "mu=high"], "mu = 'high', allowed 0 <= mu < 1"),
+        (["cells", "lsmt"], 'did you mean "lstm"?'),
+        (["rules", "adma"], 'did you mean "adam"?'),
+        (["rules", "ema(u, 2)"], "decay 2 in ema, allowed 0 <= decay <= 1"),
+        (["rules", "__import__('os')"], "character 12"),
+    ],
+)
+def test_wrong_cells_and_rules(arguments: list[str], told: str) -> None:
+    done = call(*arguments)
+    assert done.exit_code == 2 and told in done.stderr and "Traceback" not in done.stderr
 
 
 def test_check_counts_and_costs() -> None:

@@ -260,6 +260,12 @@ def test_functional_calls_touch_nothing(base):
         assert all(torch.equal(v, before[n]) for n, v in layer.state_dict().items())
     torch.func.grad(lambda p: functional_call(layer, p, (x,))[0].sum())(swaps[0])
     assert all(torch.equal(v, before[n]) for n, v in layer.state_dict().items())
+    twin = make(1, base, layers=2)  # nor does a layer that has just been loaded take other tensors for its own
+    twin.load_state_dict(layer.state_dict())
+    functional_call(twin, swaps[0], (x,))
+    step(twin, sgd(twin), x)
+    twin(x)
+    assert clock(twin).centred == 2
     layer(x)  # and then it still knows what is due
     assert clock(layer).steps == clock(layer).centred == 1 and chains(layer)[1].original.abs().max() == 0
 
@@ -291,7 +297,9 @@ def test_copies_go_on_as_the_original(base, how, looked):
         for ours, theirs in zip(chains(twin), chains(layer), strict=True):
             ours.load_state_dict(theirs.state_dict())
     elif how == "moved":
-        twin = copy.deepcopy(layer).double().float()
+        twin = copy.deepcopy(layer)
+        step(layer, sgd(layer), inputs()[0]), step(twin, sgd(twin), inputs()[0])
+        twin.double().float()  # with a step that waits
     else:
         twin.load_state_dict(copy.deepcopy(layer.state_dict()), assign=how == "assign")
     assert same_state(twin, layer) and repr(twin) == repr(layer) and twin.training
@@ -299,7 +307,7 @@ def test_copies_go_on_as_the_original(base, how, looked):
     for x in inputs(6, seed=3):
         assert torch.equal(step(twin, sgd(twin), x), step(layer, sgd(layer), x))
         assert same_state(twin, layer)
-    assert clock(twin).steps == 9 and clock(twin).centred == 9
+    assert clock(twin).steps == 9 + (how == "moved") and clock(twin).centred == 9
 
 
 def test_a_twin_that_shares_parameters_shares_the_count():
@@ -391,7 +399,7 @@ def test_compiled_recentres_too(base):
 
 def test_a_cell_without_rebase_compiles_to_one_graph():
     torch._dynamo.reset()
-    layer = make("never", "orthogonal_lstm")
+    layer = make("never")
     x = inputs()[0]
     torch.testing.assert_close(torch.compile(layer, backend="eager", fullgraph=True)(x)[0], layer(x)[0])
 
@@ -443,13 +451,13 @@ def test_autocast_leaves_the_matrix_alone(name):
 
 
 def worst_gap(layer, steps, look):
-    """Largest entry of Q^T Q - I on the way; a learning rate ten times that of the released recipes, clipped as they are."""
+    """Largest entry of Q^T Q - I on the way, at ten times the rate of the released recipes."""
     optimizer = torch.optim.RMSprop(parameter_groups(layer, 1e-3, 2e-3))
     start, worst = layer.recurrent_matrix().detach(), 0.0
-    for n in range(steps):
+    xs = torch.randn(steps, 2, 1, 3)
+    for n, x in enumerate(xs):
         optimizer.zero_grad()
-        layer(torch.randn(2, 2, 3))[0].square().sum().backward()
-        torch.nn.utils.clip_grad_norm_(layer.parameters(), 1.0)
+        layer(x)[0].square().sum().backward()
         optimizer.step()
         if n % look == look - 1:
             worst = max(worst, gap(layer.recurrent_matrix()), gap(chains(layer)[0][0].base))
@@ -464,8 +472,9 @@ def test_matrices_stay_orthogonal(name, rebase):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @every_map
 @pytest.mark.parametrize("rebase", ["never", 1, 100])
 def test_matrices_stay_orthogonal_through_ten_thousand_steps(name, rebase):
-    """float32, looked at before each projection too (steps 100 k - 1 at K = 1); 8e-7 was seen at K = 1, 1e-7 without."""
+    """float32, looked at before each projection too (steps 100 k - 1 at K = 1); 2e-6 was seen."""
     assert worst_gap(make(rebase, name=name, hidden=32), 10_000, 11) < 1e-5

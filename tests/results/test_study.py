@@ -18,7 +18,7 @@ from mrnn_search.cells import Candidate
 from mrnn_search.results.leaderboard import CURVES, LEADERBOARD, TRIALS
 from mrnn_search.search.ledger import CONFIRMATION
 
-COEFFICIENTS = ["beta", "delta", "epsilon", "mu", "restart"]
+COEFFICIENTS = ["beta", "beta2", "delta", "epsilon", "mu", "nu", "restart", "tau"]
 
 
 def test_the_tables_have_their_columns_and_plain_types(fake_study: ms.Study) -> None:

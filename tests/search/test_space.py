@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import re
+import time
 
 import optuna
 import pytest
@@ -14,15 +15,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrnn_search import Candidate, CellSpec, InputError, preset, presets
+from mrnn_search.cells.formula.node import MAX_NODES
+from mrnn_search.cells.rules.base import find_rule
 from mrnn_search.search import counting
 from mrnn_search.search.files import names
-from mrnn_search.search.parameter import Range
+from mrnn_search.search.formulas import expand
+from mrnn_search.search.parameter import Range, Target, gates_of, gates_text
 from mrnn_search.search.space import RandomTrial, Space, load_space
 
 from .broken import BROKEN, write
 
 RULES = ("plain", "heavy_ball", "rmsprop", "adam", "nesterov")
 BASES = ("rnn", "lstm", "gru", "orthogonal")
+FORMULAS = ("m(0.9) / sqrt(n(0.99) + 1e-8)", "u", "ema(u, mu)", "r + momentum(u, 0.5)", "r + u")
+COUPLED = ("nesterov_released", "r + momentum(u, 0.5)", "r + u")
+GATES = {"lstm": ("all", "g", "ifo", "of"), "gru": ("all", "n", "rz")}
 
 
 def space(**parameters):
@@ -46,18 +53,28 @@ def domains(draw, values, floats, discrete):
 def spaces(draw, discrete=False):
     """Any valid space, as YAML data: conditions of every kind."""
     bases = draw(st.lists(st.sampled_from(BASES), min_size=1, max_size=4, unique=True))
-    rules = draw(st.lists(st.sampled_from(RULES), min_size=1, max_size=5, unique=True))
+    rules = draw(st.lists(st.sampled_from((*RULES, "nesterov_released", *FORMULAS)), min_size=1, max_size=5, unique=True))
     data = {"base": {"choices": bases}, "rule": {"choices": rules}}
+    if draw(st.booleans()):
+        data["rule"] |= {"formulas": draw(st.integers(1, 4)), "size": 8, "seed": draw(st.integers(0, 3))}
     coefficients = {"mu": ((0.1, 0.5), (0.05, 0.9)), "epsilon": ((0.5, 1.0, 2), (0.1, 3.0)), "restart": ((1, 2, 5), None)}
-    uses = {"heavy_ball": ("mu", "epsilon"), "rmsprop": ("epsilon",), "adam": ("mu", "epsilon"), "nesterov": ("epsilon", "restart")}
+    kinds = (True, False, "unit", "input")
+    uses = {
+        "ema(u, mu)": ("mu",),
+        "heavy_ball": ("mu", "epsilon"),
+        "rmsprop": ("epsilon",),
+        "adam": ("mu", "epsilon"),
+        "nesterov": ("epsilon", "restart"),
+    }
     for rule in rules:
         for name in uses.get(rule, ()):
             if draw(st.booleans()):
                 data[f"{rule}.{name}"] = draw(domains(*coefficients[name], discrete))
             if name != "restart" and draw(st.integers(0, 3)) == 0:
-                data[f"{rule}.{name}.learned"] = draw(domains((True, False), None, discrete))
+                data[f"{rule}.{name}.learned"] = draw(domains(kinds, None, discrete))
     if "rnn" in bases and draw(st.booleans()):
         data["rnn.activation"] = draw(domains(("tanh", "relu"), None, discrete))
+    _draw_parts(draw, data, bases, rules, discrete)
     data["hidden_size"] = draw(domains((8, 16), None, discrete))
     data["lr"] = draw(domains((1e-3, 1e-2), (1e-4, 0.1), discrete))
     if draw(st.booleans()):
@@ -65,6 +82,24 @@ def spaces(draw, discrete=False):
         data["lr_orthogonal"] = {**_mapping(draw(domains((1e-3, None), (1e-4, 0.1), discrete))), "when": condition}
     keys = draw(st.permutations(list(data)))
     return {"description": draw(st.text(max_size=5)), "parameters": {key: data[key] for key in keys}}
+
+
+def _draw_parts(draw, data, bases, rules, discrete):
+    """Scope, gates and bias, with the conditions that they need."""
+    coupled = [rule for rule in rules if rule in COUPLED]
+    if draw(st.booleans()) and (len(coupled) < len(rules) or "formulas" in data["rule"]):
+        scope = _mapping(draw(domains(("drive", "preactivation", "hidden"), None, discrete)))
+        data["scope"] = scope | ({"when": {"rule": {"not": coupled}}} if coupled else {})
+    scopes = data.get("scope", {})
+    drawn = scopes.get("choices", [scopes.get("value")])
+    apart = {"when": {"scope": [value for value in drawn if value != "hidden"]}} if "hidden" in drawn else {}
+    if apart and not apart["when"]["scope"]:
+        return
+    for base in ("lstm", "gru"):
+        if base in bases and draw(st.booleans()):
+            data[f"{base}.gates"] = _mapping(draw(domains(GATES[base], None, discrete))) | apart
+    if draw(st.booleans()):
+        data["drive_bias"] = _mapping(draw(domains(("inside", "outside"), None, discrete))) | apart
 
 
 def _mapping(domain):
@@ -98,7 +133,15 @@ def test_every_draw_is_a_candidate_of_the_space(data, seed):
             else:
                 assert value in known.domain.values
             learned = by_name.get(f"{spec.rule}.{name}.learned")
-            assert (name in spec.learned) in ((False,) if learned is None else learned.domain.values)
+            assert spec.learned_kinds.get(name, False) in [
+                "scalar" if value is True else value for value in ((False,) if learned is None else learned.domain.values)
+            ]
+        for name, value in (
+            ("scope", spec.scope),
+            ("drive_bias", spec.drive_bias),
+            (f"{spec.base}.gates", gates_text(spec.base, spec.gates)),
+        ):
+            assert value in ("drive", "preactivation", "inside", "all") or value in by_name[name].domain.values
         assert Candidate.from_dict(json.loads(json.dumps(candidate.to_dict()))) == candidate
 
 
@@ -122,6 +165,58 @@ def test_a_baseline_is_one_cell_and_every_way_to_train_it(data, name):
     assert Space.from_dict(tuned.to_dict()) == tuned
     assert {candidate.spec for candidate in tuned.draw(5, 0)} == {spec}
     assert {"hidden_size", "lr"} <= {p.name for p in tuned.parameters}
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.sampled_from((*RULES, *FORMULAS, "nesterov_released")), min_size=1, max_size=3, unique=True),
+    st.lists(st.sampled_from(("drive", "preactivation", "hidden")), min_size=1, max_size=3, unique=True),
+    st.sampled_from(({}, {"rule": 0}, {"rule": 1}, {"drive_bias": 0}, {"base": 0})),
+    st.sampled_from(({}, {"scope": 0}, {"scope": 1}, {"rule": 1}, {"base": 0}, {"scope": 0, "rule": 0})),
+    st.booleans(),
+)
+def test_what_is_read_can_be_drawn_and_the_rest_is_refused_with_a_condition(rules, scopes, of_scope, of_others, bias):
+    """Conditions at random: a space is refused just when one of its draws would be no cell."""
+    values = {"rule": rules, "scope": scopes, "base": ["lstm", "gru"], "drive_bias": ["inside", "outside"]}
+
+    def when(conditions):
+        chosen = {name: values[name][min(at, len(values[name]) - 1)] for name, at in conditions.items() if name != "drive_bias" or bias}
+        return {"when": {name: find_rule(v).program.text if v in FORMULAS else v for name, v in chosen.items()}} if chosen else {}
+
+    data = {"base": {"choices": values["base"]}, "rule": {"choices": rules}, "scope": {"choices": scopes, **when(of_scope)}}
+    data["lstm.gates"] = {"choices": ["all", "g"], **when(of_others)}
+    if bias:
+        data["drive_bias"] = {"choices": values["drive_bias"], **({} if "drive_bias" in of_scope else when(of_others))}
+    try:
+        made = Space.from_dict({"parameters": data})
+    except InputError as error:
+        if "can never be used" in str(error):
+            return
+        assert "add when: {" in str(error) or "allowed: " in str(error)
+        assert any(not _is_a_cell(data, point) for point in itertools.product(*(p["choices"] for p in data.values())))
+    else:
+        assert len(made.draw(60, 0)) == 60
+
+
+def _is_a_cell(data, point):
+    chosen = dict(zip(data, point, strict=True))
+    for name in list(chosen):
+        if name == "lstm.gates" and chosen["base"] != "lstm":
+            del chosen[name]
+    for _ in data:
+        for name in list(chosen):
+            if any(o not in chosen or not _same_rule(chosen[o], v) for o, v in data[name].get("when", {}).items()):
+                del chosen[name]
+    try:
+        gates = gates_of("lstm", chosen["lstm.gates"]) if "lstm.gates" in chosen else None
+        CellSpec(chosen["base"], chosen["rule"], scope=chosen.get("scope"), gates=gates, drive_bias=chosen.get("drive_bias", "inside"))
+    except InputError:
+        return False
+    return True
+
+
+def _same_rule(a, b):
+    return a == b or (a in FORMULAS and find_rule(a).program.text == b)
 
 
 def test_suggest_asks_for_active_parameters_only():
@@ -184,6 +279,116 @@ def test_shipped_spaces(name):
     made = load_space(name)
     assert made.name == name and made.description
     assert Space.from_dict(made.to_dict()) == made
+
+
+def test_500_of_the_largest_space():
+    made = load_space("optimizers_everywhere")
+    rule = next(p for p in made.parameters if p.name == "rule")
+    drawn = made.draw(500, 0)
+    assert {c.spec.base for c in drawn} == {"rnn", "lstm", "gru", "mgu", "indrnn", "linear", "orthogonal"}
+    assert len({c.spec.rule for c in drawn}) > 70 and {c.spec.rule for c in drawn} <= set(rule.domain.values)
+    assert {c.spec.scope for c in drawn} == {"drive", "preactivation", "hidden"}
+    assert {c.spec.drive_bias for c in drawn} == {"inside", "outside"}
+    assert {c.spec.gates for c in drawn} >= {None, ("g",), ("i", "f", "o"), ("r", "z"), ("n",)}
+    assert all(c.spec.gates is None and c.spec.drive_bias == "inside" for c in drawn if c.spec.scope == "hidden")
+    more = made.fixed(rule="adam").draw(200, 1)
+    assert {kind for c in more for kind in c.spec.learned_kinds.values()} == {"scalar", "unit", "input"}
+    assert all(Candidate.from_dict(json.loads(json.dumps(c.to_dict()))) == c for c in [*drawn, *more])
+    assert len({c.candidate_id for c in drawn}) > 495
+
+
+@pytest.mark.parametrize("name", ["momentum_lstm", "exprnn"])
+def test_baselines_of_the_largest_space(name):
+    tuned = load_space("optimizers_everywhere").for_cell(preset(name))
+    assert {c.spec for c in tuned.draw(20, 0)} == {preset(name)}
+    assert Space.from_dict(tuned.to_dict()) == tuned
+
+
+def test_every_part_of_a_cell_can_be_a_baseline():
+    specs = [
+        CellSpec("lstm", "adam", {"mu": 0.5}, {"mu": "unit", "beta": "input", "epsilon": "scalar"}, gates="gi", drive_bias="outside"),
+        CellSpec("gru", "heavy_ball", scope="hidden"),
+        CellSpec("gru", "nesterov_released", gates="n"),
+        CellSpec("rnn", "epsilon * ema(u,mu)", {"mu": 0.25}, ["mu"], {"activation": "relu"}, "preactivation"),
+    ]
+    for made in (load_space("optimizers_everywhere"), load_space("smoke")):
+        for spec in specs:
+            tuned = made.for_cell(spec)
+            assert {c.spec for c in tuned.draw(10, 0)} == {spec}
+            assert Space.from_dict(json.loads(json.dumps(tuned.to_dict()))) == tuned
+
+
+def test_formulas_are_a_fixed_list_of_different_rules():
+    data = {"choices": ["adam", "plain", "m(0.7)"], "formulas": 40, "size": 9, "seed": 3}
+    made = space(base="lstm", rule=data)
+    assert made.to_dict()["parameters"]["rule"] == {**data, "choices": ["adam", "plain", "ema(u, 0.7)"]}
+    values = made.parameters[1].domain.values
+    assert values[:3] == ("adam", "plain", "ema(u, 0.7)") and len(set(values)) == 43
+    assert len({CellSpec("lstm", rule).cell_id for rule in values}) == 43 == made.count().candidates
+    assert all(find_rule(rule).program.text == rule and find_rule(rule).program.root.size <= 9 for rule in values[3:])
+    assert space(base="lstm", rule={**data, "formulas": 60}).parameters[1].domain.values[:43] == values
+    assert space(base="lstm", rule={**data, "seed": 4}).parameters[1].domain.values != values
+    assert {c.spec.rule for c in made.draw(1000, 0)} == set(values)
+
+
+def test_formulas_are_the_same_in_every_process():
+    expand.cache_clear()
+    assert expand(3, 7, 0) == ("u - prev(u)", "tanh(prev(u)) - ema(u, 0.7)", "0.6 * momentum(u, 0.7, 3)")
+    assert len(expand(100, 40, 0)) == 100  # some of this size are more than a rule may be
+    assert all(find_rule(rule).program.root.size <= MAX_NODES for rule in expand(100, 40, 0))
+
+
+def test_optuna_sees_formulas_as_choices():
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    made = space(base="lstm", rule={"choices": ["plain"], "formulas": 5}, lr={"low": 0.1, "high": 0.2})
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=3))
+    for number in range(8):
+        trial = study.ask()
+        assert made.suggest(trial).spec.rule == trial.params["rule"]
+        assert trial.distributions["rule"].choices == made.parameters[1].domain.values
+        study.tell(trial, number)
+
+
+def test_a_formula_has_one_text_and_its_coefficients_are_parameters():
+    written = {"rule": {"choices": ["plain", "ema(u,mu)*1.0"]}, "ema(u, mu)*1.mu": {"choices": [0.5, 0.25]}}
+    made = space(base="gru", **written, **{"ema(u,mu) * 1.mu.learned": "unit", "clip": {"value": 2, "when": {"rule": "ema( u,mu )*1"}}})
+    assert [p.name for p in made.parameters] == ["base", "rule", "ema(u, mu) * 1.mu", "ema(u, mu) * 1.mu.learned", "clip"]
+    assert Space.from_dict(made.to_dict()) == made
+    rule = "ema(u, mu) * 1"
+    spec = {CellSpec("gru"), *(CellSpec("gru", rule, {"mu": mu}, {"mu": "unit"}) for mu in (0.5, 0.25))}
+    assert {c.spec for c in made.draw(50, 0)} == spec and all((c.clip == 2) == (c.spec.rule == rule) for c in made.draw(50, 0))
+    assert {c.spec for c in made.fixed({"ema(u, mu)*1.0.mu": 0.75}, rule="ema(u,mu) * 1").draw(3, 0)} == {
+        CellSpec("gru", rule, {"mu": 0.75}, {"mu": "unit"})
+    }
+
+
+def test_gates_and_kinds_have_one_form():
+    one = space(base="lstm", rule="adam", lstm__gates={"choices": ["ofi", "all"]}, adam__mu__learned={"choices": ["scalar", False]})
+    other = space(base="lstm", rule="adam", lstm__gates={"choices": ["ifo", "gfio"]}, adam__mu__learned={"choices": [True, False]})
+    assert one == other
+    assert {c.spec.gates for c in one.draw(20, 0)} == {None, ("i", "f", "o")}
+    assert Target.of("lstm.gates").name == "lstm.gates" and Target.of("adam.mu.learned").name == "adam.mu.learned"
+
+
+def test_conditions_that_exclude():
+    made = space(
+        base="lstm",
+        rule={"choices": ["plain", "adam", "nesterov_released"]},
+        scope={"choices": ["drive", "hidden"], "when": {"rule": {"not": "nesterov_released"}}},
+        clip={"value": 3, "when": {"rule": {"not": ["plain", "adam"]}, "base": "lstm"}},
+    )
+    conditions = made.to_dict()["parameters"]
+    assert conditions["scope"]["when"] == {"rule": {"not": "nesterov_released"}}
+    assert conditions["clip"]["when"] == {"rule": {"not": ["plain", "adam"]}, "base": "lstm"}
+    assert Space.from_dict(made.to_dict()) == made
+    assert all((c.clip == 3) == (c.spec.rule == "nesterov_released") for c in made.draw(60, 0))
+    # what is fixed to a rule that is not in the space is not excluded, either
+    lion = made.fixed(rule="lion")
+    assert {(c.spec.rule, c.spec.scope, c.clip) for c in lion.draw(30, 0)} == {("lion", "drive", 3.0), ("lion", "hidden", 3.0)}
+    assert Space.from_dict(lion.to_dict()) == lion
+    assert {c.spec.scope for c in made.fixed(rule="nesterov_released").draw(9, 0)} == {"preactivation"}
+    with pytest.raises(InputError, match="scope: can be drive while rule is nesterov_released"):
+        space(base="lstm", rule={"choices": ["adam", "lion"]}, scope="drive").fixed(rule="nesterov_released")
 
 
 def test_fixed():
@@ -325,6 +530,40 @@ def test_equal_families_of_cells_count_once():
     rules = {"rule": {"choices": ["heavy_ball", "nesterov"]}, "heavy_ball__mu": 0, "nesterov__restart": 1, "heavy_ball__epsilon": same}
     assert space(base="lstm", **rules, nesterov__epsilon=same).count().structures == 1
     assert space(base="lstm", **rules, nesterov__epsilon={"low": 0.5, "high": 3}).count().structures == 2
+
+
+def test_a_rule_that_does_nothing_is_one_cell_wherever_it_acts():
+    made = space(
+        base="lstm",
+        rule={"choices": ["plain", "u", "prev(u) + u - prev(u)"]},
+        lstm__gates={"choices": ["all", "g"]},
+        drive_bias={"choices": ["inside", "outside"]},
+    )
+    count = made.count()
+    assert count.structures == 1
+    assert count.collapsed == (("lstm", "[u]-lstm"), ("lstm", "[prev(u) + u - prev(u)]-lstm"))
+
+
+def test_fifty_thousand_cells_are_counted_in_seconds():
+    steps = {"low": 0.05, "high": 0.95, "step": 0.05}
+    made = space(
+        base={"choices": ["lstm", "gru"]},
+        rule={"choices": ["plain", "heavy_ball", "adam"], "formulas": 64},
+        scope={"choices": ["drive", "preactivation"]},
+        lstm__gates={"choices": ["all", "i", "f", "g", "o", "ifo"]},
+        gru__gates={"choices": ["all", "r", "z", "n", "rz"]},
+        drive_bias={"choices": ["inside", "outside"]},
+        heavy_ball__mu=steps,
+        heavy_ball__mu__learned={"choices": [False, True, "unit", "input"]},
+        adam__mu=steps,
+        adam__beta={"low": 0.1, "high": 0.8, "step": 0.05},
+        adam__mu__learned={"choices": [False, True, "unit", "input"]},
+    )
+    started = time.process_time()
+    count = made.count()
+    points = 2 + 11 * 2 * 2 * (64 + 19 * 4 + 19 * 15 * 4)  # a few formulas are heavy balls
+    assert points > 50_000 and 0.99 * points < count.structures == count.candidates <= points
+    assert time.process_time() - started < 10  # about one second
 
 
 def test_count_says_when_it_stopped(monkeypatch):

@@ -68,14 +68,12 @@ def leaf(node: Node, c: Mapping[str, Any], u: Any, r: Any, t: Any) -> Any:
     return u if node.op == "u" else r
 
 
-def run_step(
-    program: Program, c: Mapping[str, Any], u: Tensor, held: Sequence[Tensor], t: Any, r: Tensor | None = None
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+def run_step(program: Program, c: Mapping[str, Any], u: Any, held: Sequence[Any], t: Any, r: Any = None) -> tuple[Any, tuple[Any, ...]]:
     """One step of a rule.
 
     Args:
         c: coefficients: floats, or tensors that broadcast with u.
-        u, r: drive and recurrent term, (B, C) each.
+        u, r: drive and recurrent term, (B, C) each. (Plain numbers do as well: one channel of one sequence.)
         held: one tensor (B, C) for each state of the program.
         t: number of this step, from 1; an int, or a tensor (B, 1) if each sequence has its own.
 
@@ -85,26 +83,26 @@ def run_step(
     if isinstance(t, Tensor):
         t = t.to(torch.float64)  # a quotient of whole numbers would be float32
     before = dict(zip(program.states, held, strict=True))
-    after: dict[Node, Tensor] = {}
+    after: dict[Node, Any] = {}
 
-    def temporal(node: Node, x: Tensor, scalars: Sequence[Any]) -> Tensor:
+    def temporal(node: Node, x: Any, scalars: Sequence[Any]) -> Any:
         old = before[node]
         after[node], value = advance(node, old, x, [cast(s, x) for s in scalars])
         return value
 
     extended = {**FUNCTIONS, "cycle": lambda period: (t - 1) % period + 1}
     result = evaluate(program.root, lambda n: leaf(n, c, u, r, t), Functions(extended, temporal, cast))
-    if not isinstance(result, Tensor) or result.shape != u.shape:
+    if isinstance(u, Tensor) and (not isinstance(result, Tensor) or result.shape != u.shape):
         result = u.new_zeros(u.shape) + result  # a rule that is constant in some way
     return result, tuple(after[n] for n in program.states)
 
 
-def advance(node: Node, old: Tensor, x: Tensor, scalars: Sequence[Any]) -> tuple[Tensor, Tensor]:
+def advance(node: Node, old: Any, x: Any, scalars: Sequence[Any]) -> tuple[Any, Any]:
     """What a function over time keeps and gives after one more step: the same, but for ``prev``."""
     if node.op == "prev":
-        return x.expand(old.shape), old
+        return x, old
     if node.op == "peak":
-        new = torch.maximum(old, x)
+        new = FUNCTIONS["max"](old, x)
     elif node.op == "ema":
         new = scalars[0] * old + (1 - scalars[0]) * x
     else:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ..._registry import SpecError
 from .node import Node, U, make, num
-from .normal import normal_form, to_node
+from .normal import Poly, normal_form
+from .program import Program
 from .text import show
 
 DECAYS = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
 GAINS = (0.1, 0.25, 0.3, 0.5, 0.6, 2.0, 3.0)
+PATIENCE = 2000  # draws in a row without a new formula, after which there are no more
 GUARDS = (1e-16, 1e-8, 1e-4, 1e-2, 1.0)
 
 
@@ -42,24 +44,35 @@ class Grammar:
             if node.size <= self.size:
                 return node
 
-    def distinct(self, count: int) -> list[str]:
-        """``count`` formulas as text, no two of them with the same normal form, none constant.
+    def distinct(self, count: int, besides: Iterable[Poly] = ()) -> list[str]:
+        """The next ``count`` formulas of the stream as text, no two of them with the same normal form, none constant.
+
+        Args:
+            besides: normal forms that are left out.
 
         Raises:
-            SpecError: there are not that many of this size, as far as 200 tries for each could tell.
+            SpecError: there are not that many of this size, as far as `PATIENCE` draws in a row could tell.
         """
-        seen: set[object] = set()
+        seen, tried = set(besides), set[Node]()
         out: list[str] = []
-        for _ in range(200 * count):
+        idle = 0
+        while len(out) < count:
             node = self.draw()
-            form = normal_form(node)
-            if form in seen or not to_node(form).is_signal:
+            idle += 1
+            if idle > PATIENCE:
+                raise SpecError(f"there are fewer than {count} formulas of size {self.size}: {len(out)} were found")
+            if node in tried:
                 continue
-            seen.add(form)
-            out.append(show(node))
-            if len(out) == count:
-                return out
-        raise SpecError(f"there are fewer than {count} formulas of size {self.size}: {len(out)} were found")
+            tried.add(node)
+            try:
+                form, program = normal_form(node), Program.of(show(node))
+            except SpecError:  # a number overflows, or more states than a rule may have
+                continue
+            if form not in seen and "('u',)" in repr(form):  # u - u does not depend on u
+                seen.add(form)
+                out.append(program.text)
+                idle = 0
+        return out
 
     def _one_of(self, budget: int, *ways: tuple[int, Callable[[int], Node]]) -> Node:
         """One of the ways that fit into ``budget`` nodes; (fewest nodes, maker)."""

@@ -110,7 +110,7 @@ class Lion(Rule):
     coefficients = {"epsilon": EPSILON, "beta": replace(BETA, meaning="weight of what is remembered"), "beta2": BETA2, "tau": TAU}
     formula = """
         m = ema(u, beta2)
-        c = beta * prev(m) + (1 - beta) * u
-        d = epsilon * tanh(c / tau)
+        y = beta * prev(m) + (1 - beta) * u
+        d = epsilon * tanh(y / tau)
     """
-    source = "Chen et al., Symbolic discovery of optimization algorithms, NeurIPS 2023, arXiv 2302.06675; sign(c) is tanh(c / tau) here"
+    source = "Chen et al., Symbolic discovery of optimization algorithms, NeurIPS 2023, arXiv 2302.06675; sign(y) is tanh(y / tau) here"

@@ -207,8 +207,8 @@ def define(name: str, data: Mapping[str, Any]) -> None:
         SpecError: there is another rule of that name, or ``data`` describes none.
         UnknownNameError: an unknown name in ``data`` or in the formula.
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or name == "u":
-        raise SpecError(f"name of a rule {name!r}, allowed: letters, digits and _, no digit first")
+    if not isinstance(name, str) or not re.fullmatch(r"[\w-]{1,64}", name) or name == "u":
+        raise SpecError(f"name of a rule {name!r}, allowed: letters, digits, _ and -")
     known = ("formula", "coefficients", "summary", "source")
     if not isinstance(data, Mapping) or "formula" not in data:
         raise SpecError(f"rule {name}: found {data!r}, allowed: a mapping with {', '.join(known)}; formula is needed")
@@ -221,7 +221,7 @@ def define(name: str, data: Mapping[str, Any]) -> None:
         {
             "__module__": "defined",
             "__doc__": str(data.get("summary", "")),
-            "coefficients": {key: _coefficient(name, key, c) for key, c in (data.get("coefficients") or {}).items()},
+            "coefficients": {key: _coefficient(name, key, c) for key, c in _mapping(name, data).items()},
             "formula": data["formula"],
             "source": str(data.get("source", "")),
         },
@@ -232,6 +232,17 @@ def define(name: str, data: Mapping[str, Any]) -> None:
             raise SpecError(f'rule "{name}" is registered with another formula or other coefficients: {there.program.text}')
         return
     rules.register(name)(made)
+
+
+def _mapping(rule: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The coefficients that are told of; if there are none, the standard ones that the formula uses."""
+    if not isinstance(data["formula"], str):
+        raise SpecError(f"formula of rule {rule}: found {data['formula']!r}, allowed: text")
+    if "coefficients" not in data:
+        return {key: STANDARD[key].default for key in Program.of(data["formula"], STANDARD).root.coefficients}
+    if not isinstance(data["coefficients"], Mapping):
+        raise SpecError(f"coefficients of rule {rule}: found {data['coefficients']!r}, allowed: a mapping from name to range")
+    return data["coefficients"]
 
 
 def _coefficient(rule: str, name: str, data: object) -> Coefficient:

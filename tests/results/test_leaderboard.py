@@ -1,0 +1,39 @@
+"""The columns that say what a candidate is, for every kind of cell."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+
+import pandas as pd
+
+from mrnn_search import Candidate, CellSpec
+from mrnn_search.cells.rules.base import STANDARD
+from mrnn_search.results.leaderboard import CANDIDATE, _candidate, _coefficients, _frame
+
+SPECS = [
+    CellSpec("lstm"),
+    CellSpec(
+        "lstm", "adam", {"mu": 0.5, "beta": 0.7}, {"mu": "scalar", "beta": "unit", "epsilon": "input"}, gates="gi", drive_bias="outside"
+    ),
+    CellSpec("gru", "heavy_ball", scope="hidden"),
+    CellSpec("rnn", "nesterov_released", {"restart": 5}),
+    CellSpec("lstm", "m(tau)/sqrt(n(0.99) + 1e-8)", {"tau": 0.3}, scope="preactivation", gates="g"),
+]
+
+
+def test_every_kind_of_cell_is_plain_text_and_numbers() -> None:
+    trials = [SimpleNamespace(candidate=c, candidate_id=c.candidate_id, cell_id=c.spec.cell_id) for c in map(Candidate, SPECS)]
+    columns = {**CANDIDATE, **dict.fromkeys(_coefficients(), "float64")}
+    frame = _frame(map(_candidate, trials), columns)
+    assert "object" not in {str(dtype) for dtype in frame.dtypes} and set(STANDARD) <= set(frame.columns)
+    assert frame["rule"].tolist() == ["plain", "adam", "heavy_ball", "nesterov_released", "ema(u, tau) / sqrt(ema(u^2, 0.99) + 1e-08)"]
+    assert frame["learned"].tolist() == ["", "beta:unit,epsilon:input,mu", "", "", ""]
+    assert frame["scope"].tolist() == ["drive", "drive", "hidden", "preactivation", "preactivation"]
+    assert frame["gates"].tolist() == ["all", "ig", "all", "all", "g"]
+    assert frame["drive_bias"].tolist() == ["inside", "outside", "inside", "inside", "inside"]
+    assert frame.loc[4, "tau"] == 0.3 and frame.loc[3, "restart"] == 5.0 and frame["tau"].notna().sum() == 1
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer)
+    pd.testing.assert_frame_equal(pd.read_parquet(buffer), frame)
+    assert _frame([], columns).dtypes.equals(frame.dtypes)
