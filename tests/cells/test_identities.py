@@ -244,7 +244,8 @@ def test_all_steps_at_once_are_the_steps_one_by_one(name, how, steps, start, off
 SCALED = [  # formulas of one function
     ("u", "d = u", "2 * u / 2", "u + 0", "u + u - u", "--u", "u^1", "prev(u) + (u - prev(u))", "ema(u, 0)", "momentum(u, 0)",
      "momentum(u, 0.5) - 0.5 * prev(momentum(u, 0.5))"),
-    ("ema(u, 0.9)", "m(0.9)", "momentum(u, 0.9, 0.1)", "0.1 * momentum(u, 0.9)", "momentum(0.1 * u, 0.9)", "momentum(u, 0.9) / 10", "u - (u - ema(u, 0.9))"),
+    ("ema(u, 0.9)", "m(0.9)", "momentum(u, 0.9, 0.1)", "0.1 * momentum(u, 0.9)", "momentum(0.1 * u, 0.9)", "momentum(u, 0.9) / 10",
+     "u - (u - ema(u, 0.9))"),
     ("n(0.9)", "ema(u^2, 0.9)", "ema(u * u, 0.9)", "ema(abs(u)^2, 0.9)", "ema(4 * u^2, 0.9) / 4", "ema((2 * u)^2, 0.9) * 0.25"),
     ("ema(ema(u, 0.9), 0.5)", "ema(ema(u, 0.5), 0.9)", "ema(momentum(u, 0.5), 0.9) / 2"),
     ("prev(ema(u, 0.9))", "ema(prev(u), 0.9)", "(ema(u, 0.9) - 0.1 * u) / 0.9"),
@@ -257,12 +258,13 @@ SCALED = [  # formulas of one function
     ("u / sqrt(4 * n(0.5))", "u / (2 * sqrt(n(0.5)))", "0.5 * u / sqrt(ema(u^2, 0.5))"),
 ]  # fmt: skip
 DIFFERENT = [  # and formulas of different ones, however near
-    "u", "2 * u", "-u", "abs(u)", "relu(u)", "tanh(u)", "sigmoid(u)", "u^2", "u^3", "sign(u)", "prev(u)", "prev(prev(u))", "u + 1", "u * prev(u)",
-    "ema(u, 0.9)", "ema(u, 0.9000001)", "momentum(u, 0.9)", "momentum(u, 0.9, 0.2)", "prev(ema(u, 0.9))", "ema(ema(u, 0.9), 0.9)",
-    "ema(ema(u, 0.9), 0.5)", "ema(u, 0.9) * ema(u, 0.5)", "ema(u^2, 0.9)", "ema(u, 0.9)^2", "ema(abs(u), 0.9)", "abs(ema(u, 0.9))",
-    "ema(tanh(u), 0.9)", "tanh(ema(u, 0.9))", "peak(u)", "peak(-u)", "peak(abs(u))", "-peak(u)", "momentum(u, 1)", "momentum(u, cycle(2) / 4)",
-    "momentum(u, cycle(3) / 4)", "cycle(2) * u", "t * u", "u / t", "momentum(u, 0.5^t)", "u^2 / sqrt(n(0.5) + 1e-16)", "u / sqrt(n(0.5) + 1e-16)",
-    "u / sqrt(n(0.5) + 1e-8)", "u / (sqrt(n(0.5)) + 1e-8)", "u / sqrt(peak(n(0.5)) + 1e-8)", "min(u, prev(u))", "max(u, prev(u))", "exp(u)", "exp(-u)",
+    "u", "2 * u", "-u", "abs(u)", "relu(u)", "tanh(u)", "sigmoid(u)", "u^2", "u^3", "sign(u)", "prev(u)", "prev(prev(u))", "u + 1",
+    "u * prev(u)", "ema(u, 0.9)", "ema(u, 0.9000001)", "momentum(u, 0.9)", "momentum(u, 0.9, 0.2)", "prev(ema(u, 0.9))",
+    "ema(ema(u, 0.9), 0.9)", "ema(ema(u, 0.9), 0.5)", "ema(u, 0.9) * ema(u, 0.5)", "ema(u^2, 0.9)", "ema(u, 0.9)^2",
+    "ema(abs(u), 0.9)", "abs(ema(u, 0.9))", "ema(tanh(u), 0.9)", "tanh(ema(u, 0.9))", "peak(u)", "peak(-u)", "peak(abs(u))",
+    "-peak(u)", "momentum(u, 1)", "momentum(u, cycle(2) / 4)", "momentum(u, cycle(3) / 4)", "cycle(2) * u", "t * u", "u / t",
+    "momentum(u, 0.5^t)", "u^2 / sqrt(n(0.5) + 1e-16)", "u / sqrt(n(0.5) + 1e-16)", "u / sqrt(n(0.5) + 1e-8)",
+    "u / (sqrt(n(0.5)) + 1e-8)", "u / sqrt(peak(n(0.5)) + 1e-8)", "min(u, prev(u))", "max(u, prev(u))", "exp(u)", "exp(-u)",
     "log(abs(u) + 1)", "sqrt(abs(u))", "momentum(u * t, 0.5)", "t * momentum(u, 0.5)",
 ]  # fmt: skip
 

@@ -124,20 +124,22 @@ def _plain(node: Node, names: Mapping[Node, str]) -> bool:
 def _right(node: Node, name: str, writer: _Writer, times: str, latex: bool) -> str:
     """The right-hand side of a state's equation, or of any named part's."""
     old = f"{name}_{{t-1}}"
-    if node.op == "momentum":
-        gain = constant(node.args[2]) if len(node.args) > 2 else 1.0
+    open_, close = writer.style.brackets
+    if node.op in ("momentum", "ema"):
         x = writer.part(node.args[0], 2)
-        new = x if gain == 1 else f"{writer.factor(node.args[2])}{times}{x}"
-        decay = constant(node.args[1])
-        return f"{old} + {new}" if decay == 1 else f"{writer.factor(node.args[1])}{times}{old} + {new}"
-    if node.op == "ema":
-        beta, x = writer.factor(node.args[1]), writer.part(node.args[0], 2)
-        open_, close = ("\\left(", "\\right)") if latex else ("(", ")")
-        return f"{beta}{times}{old} + {open_}1 - {writer.part(node.args[1], 2)}{close}{times}{x}"
+        decay = f"{writer.factor(node.args[1], first=True)}{times}"
+        gain = constant(node.args[2]) if len(node.args) > 2 else 1.0
+        if node.op == "momentum" and gain == 1:
+            x = f"{open_}{x}{close}" if x.startswith("-") else x
+            return f"{'' if constant(node.args[1]) == 1 else decay}{old} + {x}"
+        x = f"{open_}{x}{close}" if x[0] in "-0123456789" else x
+        share = f"{open_}1 - {writer.part(node.args[1], 2)}{close}" if node.op == "ema" else writer.factor(node.args[2], first=True)
+        return f"{'' if constant(node.args[1]) == 1 else decay}{old} + {share}{times}{x}"
     if node.op == "peak":
         return writer.style.call("max", [old, writer.write(node.args[0])])
     if node.op == "prev":
-        return f"({writer.write(node.args[0])}) one step before"
+        text = writer.write(node.args[0])
+        return f"\\left({text}\\right)_{{t-1}}" if latex else f"({text}) one step before"
     return writer.write(node, inner=False)
 
 

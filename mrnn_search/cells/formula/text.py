@@ -314,13 +314,18 @@ class _Writer:
             left, right = node.args
             if op == "mul" and style.times == " " and right.op == "num":  # "u 2" would read as a name
                 mark = " * "
-            first = self.factor(left) if mark == " " else self.part(left, rank, negative=True)
-            return first + mark + self.part(right, rank + 1, rank == 1 and style is _CODE)
+            if op == "mul":
+                return self.factor(left, first=True) + mark + self.factor(right)
+            return self.part(left, rank, negative=True) + mark + self.part(right, rank + 1, rank == 1 and style is _CODE)
         return style.call(op, [self.write(a) for a in node.args])
 
-    def factor(self, node: Node) -> str:
-        """``node`` before a factor that follows without a mark: ``a / b c`` would read as ``a / (b c)``."""
-        return self.part(node, 3 if node.op == "div" else 2, negative=True)
+    def factor(self, node: Node, first: bool = False) -> str:
+        """``node`` in a product; where no sign stands between factors, "2 -u" and "1 / t u" need brackets."""
+        style = self.style
+        unclear = node.op == "neg" and not first or node.op == "div" and first and not style.fraction
+        if unclear and style is not _CODE and node not in self.names:
+            return f"{style.brackets[0]}{self.write(node)}{style.brackets[1]}"
+        return self.part(node, 2 if first else 3, negative=first)
 
     def part(self, node: Node, rank: int, negative: bool = False) -> str:
         """``node`` in brackets if it binds less than ``rank``; ``negative``: a negative number may stand as it is."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mrnn_search._registry import InputError, SpecError, UnknownNameError
 from mrnn_search.cells import CellSpec
-from mrnn_search.cells.formula.node import LARGEST, R, STEP, U, coef, make, num
+from mrnn_search.cells.formula.node import LARGEST, STEP, R, U, coef, make, num
 from mrnn_search.cells.formula.sample import Grammar
 from mrnn_search.cells.formula.text import MAX_TEXT, parse, show
 
@@ -327,7 +327,29 @@ def test_errors_name_the_place():
         read("epsilno * u")
 
 
-TOKENS = ["u", "r", "t", "mu", "restart", "1", "0.5", "2", "-", "+", "*", "/", "^", "**", "(", ")", ",", "ema(", "momentum(", "prev(", "peak("]
+TOKENS = [
+    "u",
+    "r",
+    "t",
+    "mu",
+    "restart",
+    "1",
+    "0.5",
+    "2",
+    "-",
+    "+",
+    "*",
+    "/",
+    "^",
+    "**",
+    "(",
+    ")",
+    ",",
+    "ema(",
+    "momentum(",
+    "prev(",
+    "peak(",
+]
 TOKENS += ["tanh(", "sqrt(", "cycle(", "m(", "n(", "max(", ";", "\n", "=", "v", "v = ", " ", "1e-16", "0", ".", "e", "$"]
 
 

@@ -4,7 +4,7 @@ import math
 import random
 
 from mrnn_search._registry import SpecError
-from mrnn_search.cells.formula.node import R, STEP, U, coef, make, num
+from mrnn_search.cells.formula.node import STEP, R, U, coef, make, num
 
 NAMES = ("mu", "beta", "epsilon", "delta")
 NUMBERS = (0.0, 1.0, 2.0, -1.0, -2.0, 0.5, -0.25, 3.0, 1e-16, 1e30, -1e-30, 1e15, 123456789012345.0, 0.1 + 0.2, 1 / 3, -7.25e-5, 12.0)
