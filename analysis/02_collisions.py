@@ -7,7 +7,8 @@ numbers where they have the same parameters (learned coefficients are moved off 
 is not the fixed one). Then, of specs with the same parameters:
 
 * equal identities and different outputs: the normal form would be wrong. There must be none.
-* different identities and equal outputs (to 1e-9): the normal form misses an equality. Each pair is printed.
+* different identities and equal outputs (to 1e-9), also where everything is 1e-8 of it and guards against division by zero are as
+  large as what they guard: the normal form misses an equality. Each pair is printed.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ def random_spec(draw: random.Random, grammar: Grammar) -> CellSpec:
     return CellSpec(base, rule, coefficients, learned, options, scope, gates, bias or "inside")
 
 
-def built(spec: CellSpec) -> Recurrent:
-    """The layer in float64, its numbers drawn by name and shape alone."""
+def built(spec: CellSpec, scale: float = 1.0) -> Recurrent:
+    """The layer in float64, its numbers drawn by name and shape alone; weights and biases times ``scale``."""
     layer = Recurrent(spec, INPUTS, HIDDEN, init="torch").double()
     with torch.no_grad():
         for name, parameter in layer.named_parameters():
@@ -80,6 +81,8 @@ def built(spec: CellSpec) -> Recurrent:
             noise = 0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             learned = name.startswith("rule_") and not name.split("_l0")[0].endswith("_ih")
             parameter.copy_(parameter + noise if learned else noise)
+            if name.startswith(("weight", "bias")):
+                parameter *= scale
         for name, buffer in layer.named_buffers():
             if name.endswith("base"):  # the centre of an orthogonal map
                 buffer.copy_(torch.eye(buffer.shape[-1], dtype=torch.float64).expand(buffer.shape))
@@ -90,6 +93,13 @@ def probe() -> torch.Tensor:
     return torch.randn(STEPS, BATCH, INPUTS, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
 
 
+def outputs(layer: Recurrent, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+    """From a state that is not zero, which a rule of nothing would never leave."""
+    start = scale * torch.linspace(-0.5, 0.9, BATCH * HIDDEN, dtype=torch.float64).reshape(1, BATCH, HIDDEN)
+    y: torch.Tensor = layer(x, [start] * bases[layer.spec.base].states)[0]
+    return y
+
+
 def check(spec: CellSpec, x: torch.Tensor) -> tuple[tuple[Any, ...], torch.Tensor]:
     """Everything that one spec must survive: what its parameters are, and its outputs.
 
@@ -98,7 +108,7 @@ def check(spec: CellSpec, x: torch.Tensor) -> tuple[tuple[Any, ...], torch.Tenso
     """
     layer = built(spec)
     leaf = x.clone().requires_grad_()
-    y, _ = layer(leaf)
+    y = outputs(layer, leaf)
     y.square().sum().backward()
     assert leaf.grad is not None and leaf.grad.isfinite().all() and y.isfinite().all(), f"{spec.name}: not finite"
     assert all(p.grad is None or p.grad.isfinite().all() for p in layer.parameters()), f"{spec.name}: a gradient is not finite"
@@ -150,8 +160,13 @@ def run(count: int, seed: int, progress: bool = False) -> dict[str, Any]:
     }
 
 
-def near(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return bool((a - b).abs().max() <= EQUAL * max(1.0, float(a.abs().max())))
+def near(a: torch.Tensor, b: torch.Tensor, scale: float = 1.0) -> bool:
+    return bool((a - b).abs().max() <= EQUAL * max(scale, float(a.abs().max())))
+
+
+def near_when_small(a: CellSpec, b: CellSpec) -> bool:
+    with torch.no_grad():
+        return near(*(outputs(built(spec, 1e-8), probe(), 1e-8) for spec in (a, b)), 1e-8)
 
 
 def equal_outputs(group: list[tuple[str, CellSpec, torch.Tensor]]) -> list[tuple[str, str]]:
@@ -163,7 +178,7 @@ def equal_outputs(group: list[tuple[str, CellSpec, torch.Tensor]]) -> list[tuple
         for other, j in placed[place + 1 :]:
             if other - value > 1e-7 * max(1.0, abs(value)) * math.sqrt(len(direction)):
                 break
-            if near(group[i][2], group[j][2]):
+            if near(group[i][2], group[j][2]) and near_when_small(group[i][1], group[j][1]):
                 pairs.append((group[i][1].name, group[j][1].name))
     return pairs
 

@@ -12,16 +12,11 @@ SCRIPT = Path(__file__).parents[2] / "analysis" / "02_collisions.py"
 def test_equal_identity_is_equal_function(count):
     """Every spec builds, runs, differentiates and survives its round trips (`check` asserts it).
 
-    Of specs with different identities and equal outputs only those are left that no algebra tells apart on this probe: guards
-    that are far below the drive, outputs that saturate, and the linear base, whose own algebra is not part of the normal form.
+    Of specs with different identities and equal outputs only some on the linear base are left: the base's own algebra
+    (a rule on its pre-activation is a rule on h) is not part of a rule's normal form.
     """
     figures = runpy.run_path(str(SCRIPT))["run"](count, seed=1)
     assert figures["equal_identity_different_function"] == []
-    missed = [
-        pair
-        for pair in figures["different_identity_equal_function"]
-        if not any(word in name for name in pair for word in ("delta=", "adabelief", "nadam", "adam_corrected", "1e-08", "1e-16"))
-        and not all("linear" in name for name in pair)
-    ]
+    missed = [pair for pair in figures["different_identity_equal_function"] if not all("linear" in name for name in pair)]
     assert missed == []
     assert figures["cells"] > 0.5 * count

@@ -172,6 +172,11 @@ def _not_negative(poly: Poly) -> bool:
     return all(c > 0 and _monomial_not_negative(m) for m, c in poly)
 
 
+def _grows(atom: Atom) -> bool:
+    """A running sum of what is never negative is its own running maximum."""
+    return atom[0] == "lti" and atom[3][-1:] == (ONE,) and _monomial_not_negative(atom[1])
+
+
 class _Normal:
     def __init__(self, varying: frozenset[str]) -> None:
         self.varying = varying
@@ -388,6 +393,8 @@ class _Normal:
         if not x:
             return ZERO
         if len(x) == 1 and x[0][1] > 0 and len(x[0][0]) == 1 and x[0][0][0][1] == 1 and x[0][0][0][0][0] == "peak":
+            return x
+        if len(x) == 1 and x[0][1] > 0 and len(x[0][0]) == 1 and x[0][0][0][1] == 1 and _grows(x[0][0][0][0]):
             return x
         factor, rest = _content(x, False)
         return _scale(self.function("peak", rest), factor)
