@@ -336,6 +336,12 @@ class Unrolled:
         return torch.stack([self.step(x_t) for x_t in x])
 
 
+def drives(spec, us):
+    """d_1 … d_T of a rule with fixed coefficients on the drives u_1 … u_T."""
+    m = {}
+    return [RULES[spec.rule](spec.coefficients, t, u, None, m) for t, u in enumerate(us, 1)]
+
+
 def by_hand(layer, x, rule=None):
     """Outputs of a single layer of one direction."""
     return Unrolled(layer.spec, {**dict(layer.named_parameters()), **dict(layer.named_buffers())}, layer.hidden_size, rule).run(x)

@@ -10,11 +10,17 @@ from mrnn_search.engine.train import train_lane
 from mrnn_search.results.source import source
 
 from ..engine.test_train import TASK
-from .strategies import OPTIONS, RULES
-from .test_formulas import COEFFICIENTS, assert_near, cayley, drives, exponential, householder, moved
+from .by_hand import MAPS as TO_ROTATION
+from .by_hand import VALUES, assert_near, drives
+from .by_hand import moved as moved_layer
+from .strategies import LINEAR, OPTIONS
 
+RULES = ("plain", "heavy_ball", "rmsprop", "adam", "nesterov", "lion", "nesterov_lookahead")
 MAPS, SKEW_INITS = OPTIONS["orthogonal_lstm"]["map"], OPTIONS["orthogonal_lstm"]["skew_init"]
-TO_ROTATION = {"exponential": exponential, "cayley": cayley, "householder": householder}
+
+
+def moved(spec, seed, inputs=3, hidden=5, **options):
+    return moved_layer(Recurrent(spec, inputs, hidden, init="torch", **options), seed)
 
 
 def by_formula(spec, p, x, hidden):
@@ -27,7 +33,7 @@ def by_formula(spec, p, x, hidden):
     us = [x_t @ p["weight_ih_l0"].T + p.get("bias_ih_l0", 0.0) for x_t in x]
     h = c = torch.zeros(x.shape[1], hidden, dtype=x.dtype)
     out = []
-    for d in drives(spec.rule, spec.coefficients, us):
+    for d in drives(spec, us):
         a = {gate: d[:, rows] + h @ matrix.T + bias for gate, (matrix, bias, rows) in gates.items()}
         squashed = {gate: 1 / (1 + torch.exp(-a[gate])) for gate in "ifo"}
         c = squashed["f"] * c + squashed["i"] * torch.tanh(a["g"])
@@ -42,9 +48,9 @@ def by_formula(spec, p, x, hidden):
 @pytest.mark.parametrize("execution", ["auto", "loop", "reference"])
 def test_equals_its_formula(name, rule, bias, execution):
     """1e-10 of each tensor's largest entry, at least of 1; on torch's own kernel too, where the rule is linear."""
-    spec = CellSpec("orthogonal_lstm", rule, COEFFICIENTS[rule], options={"map": name})
+    spec = CellSpec("orthogonal_lstm", rule, VALUES[rule], options={"map": name})
     layer = moved(spec, seed=1, bias=bias, execution=execution)
-    linear = rule in ("plain", "heavy_ball", "nesterov")
+    linear = rule in LINEAR
     assert layer.execution.startswith({"auto": "vendor" if linear else "loop"}.get(execution, execution))
     p = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
     x = torch.randn(9, 2, 3, dtype=torch.float64, requires_grad=True)
@@ -61,8 +67,8 @@ def test_equals_its_formula(name, rule, bias, execution):
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", MAPS)
 def test_gradcheck(name, rule):
-    learned = [name for name in COEFFICIENTS[rule] if name != "restart"]
-    layer = moved(CellSpec("orthogonal_lstm", rule, COEFFICIENTS[rule], learned, {"map": name}), seed=2, inputs=2, hidden=3)
+    learned = [name for name in VALUES[rule] if name not in ("restart", "delta")]
+    layer = moved(CellSpec("orthogonal_lstm", rule, VALUES[rule], learned, {"map": name}), seed=2, inputs=2, hidden=3)
     names, buffers = [n for n, _ in layer.named_parameters()], dict(layer.named_buffers())
 
     def outputs(x, *parameters):

@@ -4,7 +4,11 @@ import pytest
 
 from mrnn_search._registry import SpecError, UnknownNameError
 from mrnn_search.cells import CellSpec
+from mrnn_search.cells.bases.base import bases
+from mrnn_search.cells.rules.base import rules
 from mrnn_search.engine.planner import plan
+
+from ..cells.strategies import LINEAR
 
 
 @pytest.mark.parametrize(
@@ -20,6 +24,50 @@ from mrnn_search.engine.planner import plan
 )
 def test_choice(base, rule, kernel):
     assert plan(CellSpec(base, rule)).kernel == kernel
+
+
+@pytest.mark.parametrize("rule", sorted(rules))
+@pytest.mark.parametrize("base", sorted(bases))
+def test_every_rule_on_every_base(base, rule):
+    """Torch's kernel where there is one and the rule is a filter; each of these alone takes it away."""
+    has_kernel = base in ("rnn", "lstm", "gru", "orthogonal_lstm")
+    found = plan(CellSpec(base, rule)).kernel
+    assert found == ("vendor" if has_kernel and rule in LINEAR else "loop")
+    names = [name for name, c in CellSpec(base, rule).rule_type.coefficients.items() if c.learnable and name not in ("restart", "delta")]
+    if found == "vendor":
+        assert plan(CellSpec(base, rule, drive_bias="outside")).kernel == "vendor"
+        assert plan(CellSpec(base, rule, learned=names)).kernel == "vendor"
+    if found == "vendor" and rule != "plain":
+        assert plan(CellSpec(base, rule), rule_state=True).kernel == "loop"
+        for place in ({"scope": "preactivation"}, {"scope": "hidden"}):
+            assert plan(CellSpec(base, rule, **place)).kernel == "loop"
+        if len(bases[base].gate_names) > 1:
+            assert plan(CellSpec(base, rule, gates=bases[base].gate_names[:1])).kernel == "loop"
+        for kind in ("unit", "input"):
+            spec = CellSpec(base, rule, learned=dict.fromkeys(names[:1], kind))
+            assert plan(spec).kernel == "loop" and names[0] in plan(spec).reason
+            with pytest.raises(SpecError, match="cannot run"):
+                plan(spec, "vendor")
+
+
+@pytest.mark.parametrize(
+    ("text", "kernel"),
+    [
+        ("u", "vendor"),
+        ("2 * ema(u - prev(u), 0.9)", "vendor"),
+        ("momentum(u, cycle(3) / 4) / t", "vendor"),
+        ("u + 1", "loop"),
+        ("u * u", "loop"),
+        ("u + 0.1 * r", "loop"),
+    ],
+)
+def test_formulas(text, kernel):
+    assert plan(CellSpec("lstm", text)).kernel == kernel
+
+
+def test_a_plain_rule_is_plain_wherever_it_acts():
+    for place in ({"scope": "preactivation"}, {"scope": "hidden"}, {"gates": "f"}, {"drive_bias": "outside"}):
+        assert str(plan(CellSpec("lstm", **place))) == "vendor: plain rule"
 
 
 def test_text_names_the_path_and_the_reason():
