@@ -8,6 +8,7 @@ fixed coefficients put in (`mrnn_search.cells.formula.normal`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +18,9 @@ from .._registry import InputError, SpecError
 from .formula.node import Node, R, U, make
 from .formula.normal import Poly, normal_form, to_node
 from .formula.program import Program
+from .formula.program import with_values as program_with_values
 from .formula.text import show
+from .rules.base import STANDARD
 from .spec import CellSpec, identity
 
 _PLAIN = normal_form(U)
@@ -27,25 +30,11 @@ _SUM = normal_form(make("add", R, U))
 
 def with_values(spec: CellSpec) -> Node:
     """The rule's formula with the fixed coefficients' values put in."""
-    return _with_values(spec.rule_type.program, _fixed(spec))
+    return program_with_values(spec.rule_type.program, _fixed(spec))
 
 
 def _fixed(spec: CellSpec) -> tuple[tuple[str, float], ...]:
     return tuple((k, v) for k, v in spec.coefficients.items() if k not in spec.learned)
-
-
-@lru_cache(maxsize=8192)
-def _with_values(program: Program, fixed: tuple[tuple[str, float], ...]) -> Node:
-    values = dict(fixed)
-    made: dict[Node, Node] = {}
-    for node in program.root.walk():
-        if node.op == "coef" and node.value in values:
-            made[node] = Node("num", (), values[str(node.value)] + 0.0)  # its own range allows more than a number in a text
-        elif not node.args:
-            made[node] = node
-        else:
-            made[node] = make(node.op, *(made[a] for a in node.args))
-    return made[program.root]
 
 
 @dataclass(frozen=True)
@@ -66,14 +55,14 @@ class Form:
 
 
 @lru_cache(maxsize=8192)
-def _form(program: Program, fixed: tuple[tuple[str, float], ...], varying: frozenset[str]) -> Form:
+def _form(program: Program, fixed: tuple[tuple[str, float], ...], varying: frozenset[str], signed: frozenset[str]) -> Form:
     """Cells of a search differ in much that leaves the rule's formula as it is: remembered.
 
     A coupled rule may be an ordinary one in disguise: ``r + f(u)`` is f on the drive, ``f(u + r)`` is f on the pre-activation.
     """
     try:
-        root = _with_values(program, fixed)
-        form = normal_form(root, varying)
+        root = program_with_values(program, fixed)
+        form = normal_form(root, varying, signed)
         if not program.coupled:
             return Form(repr(form), "p", form == _PLAIN, form)
         if form == _SUM:
@@ -81,7 +70,7 @@ def _form(program: Program, fixed: tuple[tuple[str, float], ...], varying: froze
         rest = tuple(term for term in form if term != _R[0])
         if len(rest) < len(form) and "('r',)" not in repr(rest):
             return Form(repr(rest), "u", False, rest)
-        joined = normal_form(_replaced(root, U, make("sub", U, R)), varying)  # u is what was u + r
+        joined = normal_form(_replaced(root, U, make("sub", U, R)), varying, signed)  # u is what was u + r
         if "('r',)" not in repr(joined):
             return Form(repr(joined), "p", False, joined)
         return Form(repr(form), "u, r", False, form)
@@ -100,14 +89,16 @@ def _replaced(root: Node, leaf: Node, by: Node) -> Node:
 def form_of(spec: CellSpec) -> Form:
     """The normal form of the rule with its fixed coefficients put in."""
     varying = frozenset(name for name, kind in spec.learned_kinds.items() if kind == "input")
-    return _form(spec.rule_type.program, _fixed(spec), varying)
+    signed = frozenset(name for name in spec.learned if spec.rule_type.coefficients[name].low < 0)
+    return _form(spec.rule_type.program, _fixed(spec), varying, signed)
 
 
 def normal(spec: CellSpec) -> dict[str, Any]:
     """The normal form as JSON data: what `cell_id` is the hash of.
 
     * A rule that does nothing (``d = u``, or ``a = u + r``) is plain, whatever its scope, gates and bias.
-    * Coefficients count only if the formula keeps them: learned ones by name, kind and initial value.
+    * Coefficients count only if the formula keeps them: learned ones by name, kind, initial value and, where it is not that
+      of every rule of this package, range: the map of the trained number depends on it.
     * ``drive_bias`` counts only where the base has a bias on the drive.
     """
     out: dict[str, Any] = {"base": spec.base, "options": dict(spec.to_dict()["options"])}
@@ -117,9 +108,17 @@ def normal(spec: CellSpec) -> dict[str, Any]:
 
 def rule_part(spec: CellSpec, form: Form) -> dict[str, Any]:
     """What `normal` has of the rule and its coefficients alone."""
-    left = {name for name in spec.learned if f"('coef', '{name}')" in form.text}
-    learned = {name: [spec.learned_kinds[name], float(f"{spec.coefficients[name]:.11e}")] for name in sorted(left)}
+    left = {name for name in spec.learned if f"('coef', '{name}'" in form.text}
+    learned = {name: [spec.learned_kinds[name], float(f"{spec.coefficients[name]:.11e}"), *_range(spec, name)] for name in sorted(left)}
     return {"rule": form.text, **({"reads": "u, r"} if form.reads == "u, r" else {}), **({"learned": learned} if learned else {})}
+
+
+def _range(spec: CellSpec, name: str) -> list[Any]:
+    """The bounds between which a coefficient is learned (null: none), if they are its own."""
+    c = spec.rule_type.coefficients[name]
+    if name in STANDARD and (c.low, c.high) == (STANDARD[name].low, STANDARD[name].high):
+        return []
+    return [c.low, None if math.isinf(c.high) else c.high]
 
 
 def place_part(spec: CellSpec, form: Form) -> dict[str, Any]:

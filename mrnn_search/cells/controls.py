@@ -6,6 +6,8 @@ keeps one of these and leaves the rule out.
 
 from __future__ import annotations
 
+import math
+
 from .algebra import spec_has_drive_bias
 from .bases.base import bases
 from .formula.run import run_step
@@ -17,10 +19,17 @@ PERIOD = 840  # steps over which scheduled rules are averaged: a multiple of eve
 
 
 def steady_gain(spec: CellSpec, drive: float = 1.0) -> float:
-    """What the rule makes of a drive that has been ``drive`` for long, divided by ``drive``.
+    """What the rule makes of a drive that has been ``drive`` for long, divided by ``drive``; nan where it makes no number of it.
 
     ``epsilon / (1 - mu)`` for heavy ball; rules that divide by the drive's own size depend on ``drive``.
     """
+    try:
+        return float(f"{_settled(spec, drive) / drive:.10g}")  # no more digits than it has settled to
+    except (ArithmeticError, ValueError, TypeError):  # Python's own of 1 / 0, log(-1) and what has become complex
+        return math.nan
+
+
+def _settled(spec: CellSpec, drive: float) -> float:
     program = spec.rule_type.program
     held: tuple[float, ...] = (0.0,) * len(program.states)
     d = total = 0.0
@@ -30,7 +39,7 @@ def steady_gain(spec: CellSpec, drive: float = 1.0) -> float:
             break
         held = new
         total += d if t >= 2 * PERIOD else 0.0
-    return (total / PERIOD if program.timed else d) / drive
+    return total / PERIOD if program.timed else d
 
 
 def matched_forget_bias(spec: CellSpec) -> float:

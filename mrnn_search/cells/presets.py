@@ -117,6 +117,7 @@ def input_gain_lstm(epsilon: float = 0.6) -> CellSpec:
 @_presets.register("ema_lstm")
 def ema_lstm(mu: float = 0.6) -> CellSpec:
     """Control: momentum at gain 1 (epsilon = 1 - mu), so that only memory changes."""
+    mu = CellSpec("lstm", "ema", {"mu": mu}).coefficients["mu"]  # checked before it is computed with
     return CellSpec("lstm", "heavy_ball", {"mu": mu, "epsilon": 1 - mu})
 
 

@@ -83,7 +83,11 @@ class CellSpec:
         gates: Iterable[str] | None = None,
         drive_bias: str = "inside",
     ) -> None:
+        _check_types(base, rule, coefficients, learned, options, gates)
         rule_type, base_type = find_rule(rule), bases[base]
+        for name in coefficients or {}:
+            if name not in rule_type.coefficients:
+                raise UnknownNameError(f'coefficient of rule "{rule}"', name, rule_type.coefficients)
         full = rule_type.complete(dict(coefficients or {}))
         kinds = _kinds(learned)
         for name, kind in kinds.items():
@@ -92,6 +96,9 @@ class CellSpec:
             if kind not in KINDS:
                 raise UnknownNameError(f"kind of learned {name}", kind, KINDS)
             rule_type.coefficients[name].check_learnable(name, full[name])
+        rule_type.check_values(full)
+        for name in rule_type.program.periods & kinds.keys():
+            raise SpecError(f"{name} is a period in the formula, which cannot be learned")
         coupled = rule_type.program.coupled
         scope = scope or ("preactivation" if coupled else "drive")
         if scope not in SCOPES:
@@ -215,6 +222,8 @@ class CellSpec:
             UnknownNameError: a key that a spec does not have.
             SpecError: a bad value.
         """
+        if not isinstance(data, Mapping) or "base" not in data:
+            raise SpecError(f"a cell spec is {data!r}, allowed: a mapping with base, and what CellSpec takes besides")
         fields = ("base", "rule", "coefficients", "learned", "options", "scope", "gates", "drive_bias")
         for key in data:
             if key not in fields:
@@ -227,8 +236,12 @@ class CellSpec:
 
     @classmethod
     def from_json(cls, text: str) -> CellSpec:
-        """Inverse of `to_json`."""
-        return cls.from_dict(json.loads(text))
+        """Inverse of `to_json`. Raises as `from_dict`."""
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise SpecError(f"a cell spec is not JSON: {error}") from None
+        return cls.from_dict(data)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A rule of the user's goes along: another process, or a later one, need not have registered it."""
@@ -242,6 +255,18 @@ def _revive(data: dict[str, Any], rule: dict[str, Any] | None) -> CellSpec:
     if rule is not None:
         define(data["rule"], rule)
     return CellSpec.from_dict(data)
+
+
+def _check_types(base: object, rule: object, coefficients: object, learned: object, options: object, gates: object) -> None:
+    for name, value in (("base", base), ("rule", rule)):
+        if not isinstance(value, str):
+            raise SpecError(f"{name} = {value!r}, allowed: text")
+    for name, value in (("coefficients", coefficients), ("options", options)):
+        if value is not None and not isinstance(value, Mapping):
+            raise SpecError(f"{name} = {value!r}, allowed: a mapping from name to value")
+    for name, value in (("learned", learned), ("gates", gates)):
+        if not isinstance(value, Iterable) and (name == "learned" or value is not None):
+            raise SpecError(f"{name} = {value!r}, allowed: a list of names")
 
 
 def _kinds(learned: Iterable[str] | Mapping[str, str]) -> dict[str, str]:

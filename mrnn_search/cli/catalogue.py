@@ -152,7 +152,7 @@ def rules(name: NameArgument = None, latex: LatexOption = False, as_json: JsonOp
     program = rule.program
     facts: dict[str, Any] = {
         "name": name,
-        "description": rule.summary(),
+        "description": rule.summary().replace("``", ""),
         "formula": program.text,
         "equations": list(program.equations()),
         "latex": list(program.equations(latex=True)),
@@ -168,7 +168,7 @@ def rules(name: NameArgument = None, latex: LatexOption = False, as_json: JsonOp
     if as_json:
         write_json(facts)
         return
-    shown: dict[str, Any] = {"": rule.summary(), "equations": facts["latex" if latex else "equations"], "formula": program.text}
+    shown: dict[str, Any] = {"": facts["description"], "equations": facts["latex" if latex else "equations"], "formula": program.text}
     shown |= {"coefficients": _coefficients(rule.coefficients)} if rule.coefficients else {}
     shown |= {"state": f"{len(program.states)} tensor{'s' * (len(program.states) != 1)} beside the cell's own"}
     shown |= {"acts on": " or ".join(facts["scopes"]) + (" (linear: runs on torch's own kernels)" if program.linear else "")}

@@ -15,6 +15,7 @@ from .._registry import SpecError, UnknownNameError
 from ..cells.bases.base import bases
 from ..cells.describe import num_parameters
 from ..cells.reference import FromInput, rule_channels
+from ..cells.rules.base import Rule
 from ..cells.spec import INITS, CellSpec
 from .orthogonal import constrain, put, recentre_due, revive, settle, tie
 from .packing import Packing
@@ -58,7 +59,7 @@ class Recurrent(nn.Module):
         device, dtype: of the parameters, as in torch.nn.
 
     Raises:
-        SpecError: a size, an execution or a dtype that does not fit, or a ``proj_size`` other than 0.
+        SpecError: no spec; a size, an execution or a dtype that does not fit, or a ``proj_size`` other than 0.
         UnknownNameError: an unknown ``init`` or ``execution``.
     """
 
@@ -80,6 +81,8 @@ class Recurrent(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(spec, CellSpec):
+            raise SpecError(f"spec = {spec!r}, allowed: a CellSpec, e.g. that of mrnn_search.preset(...)")
         if proj_size != 0:
             raise SpecError(f"proj_size = {proj_size!r}, allowed: 0; cells have no projection, put a torch.nn.Linear behind the layer")
         if dtype is not None and not dtype.is_floating_point:
@@ -87,7 +90,7 @@ class Recurrent(nn.Module):
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
             if isinstance(size, bool) or not isinstance(size, int) or size < 1:
                 raise SpecError(f"{name} = {size!r}, allowed: a whole number >= 1")
-        if not 0 <= dropout < 1:
+        if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
             raise SpecError(f"dropout = {dropout!r}, allowed: 0 <= dropout < 1")
         if init not in INITS:
             raise UnknownNameError("init", init, INITS)
@@ -97,7 +100,7 @@ class Recurrent(nn.Module):
         self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, float(dropout), bidirectional
         self.proj_size = 0
         self._execution = execution
-        self._base, self._rule = bases[spec.base], spec.rule_type
+        self._base = bases[spec.base]
         for suffix, layer in self._suffixes():
             width = input_size if layer == 0 else hidden_size * (2 if bidirectional else 1)
             for name, shape in self._base.shapes(width, hidden_size, bias).items():
@@ -113,6 +116,11 @@ class Recurrent(nn.Module):
         self._recentres = self._base.orthogonal and spec.options.get("rebase", "never") not in ("never", "once")
         self.register_load_state_dict_post_hook(tie)
         self.reset_parameters()
+
+    @property
+    def _rule(self) -> type[Rule]:
+        """Looked up, not kept: the class of a formula, or of a rule that a space defines, cannot be pickled."""
+        return self.spec.rule_type
 
     def _suffixes(self) -> Iterator[tuple[str, int]]:
         for layer in range(self.num_layers):

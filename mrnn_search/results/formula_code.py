@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from ..cells.formula.node import OPERATORS, TEMPORAL, Node, constant
-from ..cells.formula.program import Program, positive
+from ..cells.formula.program import Program, steep
 from ..cells.formula.text import number_text
 
 WIDTH = 108  # characters of a statement
@@ -33,6 +33,11 @@ def safe_sqrt(x: Tensor) -> Tensor:
     """The root, with derivative 0 (not infinity) at exactly 0."""
     inside = x != 0
     return torch.where(inside, torch.where(inside, x, torch.ones_like(x)).sqrt(), torch.zeros_like(x))''',
+    "safe_pow": '''\
+def safe_pow(x: Tensor, exponent: Any) -> Tensor:
+    """A power, with derivative 0 (not infinity) at exactly 0."""
+    inside = x != 0
+    return torch.where(inside, torch.where(inside, x, torch.ones_like(x)) ** exponent, torch.zeros_like(x) ** exponent)''',
     "sign": '''\
 def sign(x: float) -> float:
     """-1, 0 or 1."""
@@ -214,7 +219,7 @@ class _Writer:
     def part(self, node: Node, rank: int) -> str:
         """``node``, in brackets if it binds less than ``rank``."""
         text = self.write(node)
-        own = ATOM if node in self.names else RANKS.get(node.op, ATOM)
+        own = ATOM if node in self.names or (node.op == "pow" and steep(node)) else RANKS.get(node.op, ATOM)
         if node.op == "num" and text.startswith("-"):
             own = 3
         return f"({text})" if own < rank else text
@@ -225,6 +230,9 @@ class _Writer:
 
     def _power(self, node: Node) -> str:
         base, exponent = node.args
+        if steep(node):
+            self.helpers.add("safe_pow")
+            return f"safe_pow({self.write(base)}, {self.write(exponent)})"
         left, right = self.part(base, 5), self.part(exponent, 3)
         if base.op == "num" and not node.is_signal:
             left = f"({base.value!r})" if float(base.value or 0) < 0 else repr(base.value)  # 2.0**t: see `_number`
@@ -241,7 +249,7 @@ class _Writer:
             like = next("u" if node.is_signal else self.part(a, ATOM) for a in args if self._is_tensor(a))
             both = [self.write(a) if self._is_tensor(a) else f"{like}.new_tensor({self.write(a)})" for a in args]
             return f"{ON_TENSORS[op]}({', '.join(both)})"
-        if op == "sqrt" and not positive(args[0]):
+        if op == "sqrt" and steep(node):
             self.helpers.add("safe_sqrt")
             return f"safe_sqrt({self.write(args[0])})"
         return f"torch.{op}({self.write(args[0])})"
@@ -268,8 +276,10 @@ def signature(name: str, arguments: Iterable[tuple[str, str]], returns: str, ind
     return line if len(line) <= 120 else f"{indent}def {name}(\n{indent}    {inside}\n{indent}) -> {returns}:"
 
 
-def from_raw(high: float, raw: str) -> str:
+def from_raw(low: float, high: float, raw: str) -> str:
     """`Coefficient.from_raw` as an expression."""
     if high == float("inf"):
-        return f"torch.exp({raw})"
-    return f"torch.sigmoid({raw})" if high == 1 else f"{high!r} * torch.sigmoid({raw})"
+        text = f"torch.exp({raw})"
+    else:
+        text = f"torch.sigmoid({raw})" if high - low == 1 else f"{high - low!r} * torch.sigmoid({raw})"
+    return f"{low!r} + {text}" if low else text

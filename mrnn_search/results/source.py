@@ -195,7 +195,8 @@ class _Rule:
     def _from_input(self) -> str:
         """The coefficients at every step, where some depend on the input."""
         known = self.spec.rule_type.coefficients
-        values = [f'    "{n}": {from_raw(known[n].high, f"""c["{n}_raw"] + x @ c["{n}_ih"]""")},' for n in self.of_kind("input")]
+        raws = {n: f'c["{n}_raw"] + x @ c["{n}_ih"]' for n in self.of_kind("input")}
+        values = [f'    "{n}": {from_raw(known[n].low, known[n].high, raw)},' for n, raw in raws.items()]
         body = [
             "changing = {",
             *values,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from itertools import islice, product
 from typing import Any, ParamSpec, TypeVar
 
 from .._registry import InputError, UnknownNameError
@@ -17,6 +18,7 @@ T = TypeVar("T")
 
 KEYS = ("choices", "low", "high", "log", "step", "value", "formulas", "size", "seed", "when")
 FORMS = "one value, or choices, or low and high, or (only for rule) formulas"
+PROBES = 256  # combinations of coefficients of one rule that are looked at
 SHOWN = 12  # values of a list in a message
 
 
@@ -66,6 +68,7 @@ def check_together(parameters: Sequence[Parameter], place: Place) -> None:
     Raises:
         InputError: values that do not, and which condition keeps them apart.
     """
+    check_values(parameters, place)
     check_learned(parameters, place)
     check_parts(parameters, place)
 
@@ -120,6 +123,25 @@ def never(parameter: Parameter, parameters: Sequence[Parameter]) -> str:
             texts = [" or ".join(map(text, wanted)) for wanted in own]
             return f"{name} is never {' and '.join(texts)}" if texts else f"what it depends on needs two different values of {name}"
     return ""
+
+
+def check_values(parameters: Sequence[Parameter], place: Place) -> None:
+    """Raises:
+    InputError: a formula that makes no sense with the ends of the ranges of its coefficients.
+    """
+    by_name = {parameter.name: parameter for parameter in parameters}
+    for rule in domain_values(by_name["rule"].domain) if "rule" in by_name else ():
+        found = find_rule(str(rule))
+        probes: dict[str, list[float]] = {}
+        at = place.at("rule")
+        for name in found.program.root.coefficients:
+            own, default = by_name.get(f"{rule}.{name}"), found.coefficients[name].default
+            probes[name] = [default] if own is None or own.when else []
+            if own is not None:
+                probes[name] += [value for _, value in _ends(own.domain)]
+                at = place.at(own.name)
+        for values in islice(product(*probes.values()), PROBES if probes else 0):
+            _pointing(at, "", found.check_values, dict(zip(probes, values, strict=True)))
 
 
 def check_learned(parameters: Sequence[Parameter], place: Place) -> None:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mrnn_search._registry import SpecError
 from mrnn_search.cells import CellSpec, preset
 from mrnn_search.cells.controls import matched_forget_bias, steady_gain
 from mrnn_search.cells.rules import rules
@@ -75,3 +76,19 @@ def test_every_rule_has_controls_that_run(rule):
     for control in spec.controls().values():
         assert control.cell_id != spec.cell_id
         assert Recurrent(control, 2, 3)(torch.randn(4, 1, 2))[0].isfinite().all()
+
+
+@pytest.mark.parametrize("rule", ["u / (u - prev(u))", "log(u - 1)", "sqrt(-u)", "(-u)^0.5", "max((-u)^0.5, u)", "exp(900 * u)"])
+def test_a_rule_without_a_gain_has_the_plain_control(rule):
+    assert list(CellSpec("lstm", rule).controls()) == ["plain"]
+
+
+def test_gains_have_no_digits_that_are_not_settled():
+    assert steady_gain(CellSpec("lstm", "heavy_ball", {"mu": 0.9, "epsilon": 0.6})) == 6.0
+    assert preset("bias_matched_lstm", mu=0.9).name == "lstm[forget_bias=3.5]"
+
+
+@pytest.mark.parametrize("mu", ["a", None, 1.0])
+def test_a_wrong_mu_of_ema_lstm_is_refused(mu):
+    with pytest.raises(SpecError, match="mu = "):
+        preset("ema_lstm", mu=mu)

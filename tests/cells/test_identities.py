@@ -3,6 +3,8 @@
 Tolerances are of the largest entry, at least of 1: 1e-12 for the same sums, 1e-10 where sums run in another order.
 """
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from mrnn_search.cells import CellSpec
 from mrnn_search.cells.formula import Program
 from mrnn_search.cells.formula.run import run_step
-from mrnn_search.cells.rules.base import rules
+from mrnn_search.cells.rules.base import Coefficient, Rule, rules
 from mrnn_search.engine.recurrent import Recurrent, State
 from mrnn_search.engine.sequence import run_sequence
 
@@ -358,3 +360,54 @@ def test_the_reference_knows_plain():
 
 def test_formulas_know_their_kind():
     assert all(Program.of(rules[name].formula, rules[name].coefficients).linear == (name in LINEAR) for name in rules)
+
+
+NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def own_rules(monkeypatch):
+    """Registers rules of a coefficient g with its own range; they are gone after the test."""
+
+    def register(formula, low, high):
+        name = f"own_{next(NUMBERS)}"  # identities are remembered by name
+        range_ = Coefficient(0.5, low, high)
+        made = type(name, (Rule,), {"coefficients": {"g": range_}, "formula": formula})
+        monkeypatch.setitem(rules._members, name, made)
+        return lambda kind: CellSpec("rnn", name, {}, {"g": kind})
+
+    return register
+
+
+@pytest.mark.parametrize("kind", ["scalar", "unit", "input"])
+def test_a_learned_coefficient_that_may_be_negative_does_not_leave_abs(own_rules, kind):
+    a, b, c = (own_rules(formula, -1.0, 1.0) for formula in ("abs(g * u)", "g * abs(u)", "abs(u) * g"))
+    assert a(kind).cell_id != b(kind).cell_id == c(kind).cell_id
+    a, b = (own_rules(formula, 0.0, 1.0) for formula in ("abs(g * u)", "g * abs(u)"))
+    assert a(kind).cell_id == b(kind).cell_id
+    assert len({spec.canonical().cell_id for spec in (a(kind), b(kind))}) == 1
+
+
+def test_the_range_of_a_learned_coefficient_counts(own_rules):
+    """The same number that trains is another coefficient in another range."""
+    a, b, c = (own_rules("g * u", 0.0, high) for high in (1.0, 2.0, 2.0))
+    assert a("scalar").cell_id != b("scalar").cell_id == c("scalar").cell_id
+    assert CellSpec("rnn", a("unit").rule).cell_id == CellSpec("rnn", b("unit").rule).cell_id
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("u + u * 0^(t - 1)", "u"),  # 0^0 is 1
+        ("u * 0^(cycle(2) - 1)", "0 * u"),
+        ("abs(momentum(u^2, mu * (mu - 0.5) / beta))", "momentum(u^2, mu * (mu - 0.5) / beta)"),  # mu may fall below 0.5
+        ("sqrt(momentum(u^2, mu * (mu - 0.5) / beta)^2)", "momentum(u^2, mu * (mu - 0.5) / beta)"),
+    ],
+)
+def test_more_that_looks_equal_and_is_not(one, other):
+    learned = ["mu"] if "mu" in one else []
+    assert CellSpec("rnn", one, learned=learned).cell_id != CellSpec("rnn", other, learned=learned).cell_id
+
+
+def test_zero_to_the_t_is_zero():
+    assert CellSpec("rnn", "u + u * 0^t").cell_id == CellSpec("rnn").cell_id == CellSpec("rnn", "u + mu^(2 * t) * u", {"mu": 0.0}).cell_id

@@ -129,3 +129,48 @@ def test_wrong_candidates_are_refused(change):
 def test_a_duplicate_registration_is_refused():
     with pytest.raises(ValueError, match="already registered by mrnn_search.cells.rules.momentum"):
         rules.register("heavy_ball")(rules["plain"])
+
+
+@pytest.mark.parametrize(
+    ("rule", "values", "words"),
+    [
+        ("u / mu", {"mu": 0.0}, r"formula u / mu with mu = 0: a divisor in a formula is 0"),
+        ("sqrt(mu - 1) * u", {}, r"sqrt\(-0.4\) in a formula is not a finite number"),
+        ("momentum(u, 2 * mu)", {"mu": 0.6}, r"with mu = 0.6: decay 1.2 in momentum, allowed 0 <= decay <= 1"),
+        ("u * cycle(mu)", {"mu": 0.6}, "the argument of cycle is not a period"),
+    ],
+)
+@pytest.mark.parametrize("learned", [[], ["mu"]])
+def test_a_formula_must_make_sense_with_its_coefficients(rule, values, words, learned):
+    if values.get("mu") == 0 and learned:
+        words = "a learned coefficient starts strictly inside"
+    with pytest.raises(InputError, match=words):
+        CellSpec("rnn", rule, values, learned)
+
+
+def test_a_period_is_not_learned():
+    with pytest.raises(InputError, match="epsilon is a period in the formula, which cannot be learned"):
+        CellSpec("rnn", "u * cycle(epsilon)", {"epsilon": 2.0}, ["epsilon"])
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"base": ["lstm"]}, r"base = \['lstm'\], allowed: text"),
+        ({"rule": None}, "rule = None, allowed: text"),
+        ({"coefficients": 0.6}, "coefficients = 0.6, allowed: a mapping"),
+        ({"options": ["relu"]}, r"options = \['relu'\], allowed: a mapping"),
+        ({"learned": 1}, "learned = 1, allowed: a list of names"),
+        ({"gates": 1}, "gates = 1, allowed: a list of names"),
+        ({"coefficients": {"nu": 1}}, 'unknown coefficient of rule "heavy_ball" "nu"; allowed: epsilon, mu'),
+    ],
+)
+def test_wrong_types_are_refused_in_words(given, words):
+    with pytest.raises(InputError, match=words):
+        CellSpec(**{"base": "lstm", "rule": "heavy_ball", **given})
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", "3"])
+def test_json_that_is_no_spec_is_refused(text):
+    with pytest.raises(InputError, match="a cell spec is"):
+        CellSpec.from_json(text)

@@ -537,3 +537,29 @@ ZEROS = torch.zeros(1, 2, 4)
 def test_errors_say_what_is_allowed(name, x, hx, words):
     with pytest.raises(SpecError, match=words):
         Recurrent(preset(name), 3, 4)(x, hx)
+
+
+@pytest.mark.parametrize("base", ["lstm", "orthogonal"])
+@pytest.mark.parametrize("rule", ["m(mu) / sqrt(n(0.99) + 1e-8)", "u + 0.5 * r"])
+def test_a_layer_whose_rule_is_a_formula_is_pickled(base, rule):
+    layer = Recurrent(CellSpec(base, rule), 3, 4, 2)
+    x = torch.randn(5, 2, 3)
+    buffer = io.BytesIO()
+    torch.save(layer, buffer)
+    buffer.seek(0)
+    for twin in (pickle.loads(pickle.dumps(layer)), torch.load(buffer, weights_only=False), copy.deepcopy(layer)):
+        assert torch.equal(twin(x)[0], layer(x)[0]) and twin.spec == layer.spec
+
+
+def test_what_is_no_spec_is_refused():
+    with pytest.raises(SpecError, match="spec = 'momentum_lstm', allowed: a CellSpec"):
+        Recurrent("momentum_lstm", 3, 4)
+
+
+@pytest.mark.parametrize("learned", [[], ["mu"], {"mu": "unit"}, {"mu": "input"}])
+@pytest.mark.parametrize("rule", ["abs(u)^mu", "sqrt(abs(u)) * mu", "abs(u)^0.5 * mu", "n(mu)^0.5"])
+@pytest.mark.parametrize("execution", ["reference", "loop"])
+def test_gradients_of_powers_are_finite_at_a_drive_of_zero(rule, learned, execution):
+    layer = Recurrent(CellSpec("rnn", rule, {"mu": 0.6}, learned), 3, 4, bias=False, execution=execution)
+    layer(torch.zeros(5, 2, 3))[0].sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in layer.parameters())

@@ -21,7 +21,7 @@ from mrnn_search.cells import Candidate, CellSpec, preset
 from mrnn_search.cells.bases.base import bases
 from mrnn_search.cells.formula.sample import Grammar
 from mrnn_search.cells.formula.text import show
-from mrnn_search.cells.rules.base import rules
+from mrnn_search.cells.rules.base import Coefficient, Rule, rules
 from mrnn_search.engine.recurrent import Recurrent, State
 from mrnn_search.results import export as module_under_test
 from mrnn_search.results.export import export, materialised
@@ -679,3 +679,17 @@ def test_code_that_cannot_stand_on_its_own_is_refused(tmp_path, plug_in, base, w
 def test_module_needs_no_optuna_ray_or_pandas():
     code = "import sys\nfor name in ('optuna', 'ray', 'pandas'): sys.modules[name] = None\nimport mrnn_search.results.export\n"
     python(code, Path.cwd())
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-0.5, 0.5), (0.25, 4.0), (-1.0, float("inf")), (0.1, 0.9)])
+@pytest.mark.parametrize("kind", ["scalar", "unit", "input"])
+def test_learned_coefficients_of_every_range(tmp_path, monkeypatch, kind, low, high):
+    own = {"coefficients": {"g": Coefficient(0.3, low, high)}, "formula": "g * u + ema(u, 0.5)"}
+    monkeypatch.setitem(rules._members, "ranged", type("Ranged", (Rule,), own))
+    assert_equals_trained(tmp_path / "cell", trained(CellSpec("gru", "ranged", {}, {"g": kind}), layers=2))
+
+
+@pytest.mark.parametrize("rule", ["abs(u)^mu", "u - abs(u)^0.5 / 2", "2 * (n(0.9) * 3)^0.25 - abs(u)^(mu * 0.9^t)", "-(abs(u)^0.5)^3"])
+@pytest.mark.parametrize("learned", [{}, {"mu": "scalar"}, {"mu": "unit"}, {"mu": "input"}])
+def test_powers(tmp_path, rule, learned):
+    assert_equals_trained(tmp_path / "cell", trained(CellSpec("lstm", rule, {}, learned if "mu" in rule else {})))

@@ -48,6 +48,18 @@ def _recipe(id: str, changes: dict[str, str | None], *words: str) -> Broken:
 
 _HB = "base: lstm, rule: heavy_ball"
 
+VALUES = [
+    _space(
+        "value-0-divides",
+        "base: lstm, rule: u / mu, u / mu.mu: {low: 0.0, high: 0.5}",
+        "u / mu.mu",
+        "with mu = 0",
+        "a divisor in a formula is 0",
+    ),
+    _space("value-decay", 'base: lstm, rule: "momentum(u, 2 * mu)", "momentum(u, 2 * mu).mu": {choices: [0.4, 0.6]}', "decay 1.2"),
+    _space("value-default", 'base: lstm, rule: {choices: [plain, "momentum(u, 2 * mu)"]}', "parameters.rule", "mu = 0.6", "decay 1.2"),
+]
+
 FILES = [
     Broken(f"{kind}-{id}", kind, content, words)
     for kind in ("space", "recipe")
@@ -299,4 +311,4 @@ RECIPES = [
     _recipe("several", {"seed": "-1", "budget": "{trials: 0}", "data": "3"}, "seed: found -1", "budget.trials: found 0", "data: found 3"),
 ]
 
-BROKEN = [*FILES, *SPACES, *RECIPES]
+BROKEN = [*VALUES, *FILES, *SPACES, *RECIPES]

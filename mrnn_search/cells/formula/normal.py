@@ -10,7 +10,8 @@ and constant folding:
 * ``(x y)^e = x^e y^e`` where that holds for all reals, ``exp(x + y) = exp(x) exp(y)``, ``sqrt(x^2) = |x|``;
 * products of sums are multiplied out while they stay short.
 
-Equality is meant almost everywhere: ``u / u`` is 1. Numbers count to 12 digits. Not every equality is found (none could
+Equality is meant where both formulas have a finite value, and there almost everywhere: ``u / u`` is 1, and so is
+``prev(u) / prev(u)``, which is 0 / 0 at the first step. Numbers count to 12 digits. Not every equality is found (none could
 be); `analysis/02_collisions.py` searches for missed ones.
 """
 
@@ -29,8 +30,9 @@ CANCELLED = 1e-11  # of the largest summand
 MAX_TERMS = 48  # products of sums that would have more are left as they are
 MAX_LENGTH = 50_000  # characters of a normal form; relu, min and max write their argument twice, twenty of them a million times
 
-# Atom: ("u",) ("r",) ("t",) ("coef", name) ("cycle", Poly) ("sum", Poly), (function, Poly) or, over time,
-# ("lti", Monomial, delays, decays) for constant decays (delays or equal decays, not both), ("filter", Poly, decay, gain) for others.
+# Atom: ("u",) ("r",) ("t",) ("coef", name), ("coef", name, "signed") if it may be below 0, ("cycle", Poly) ("sum", Poly),
+# (function, Poly) or, over time, ("lti", Monomial, delays, decays) for constant decays (delays or equal decays, not both),
+# ("filter", Poly, decay, gain) for others.
 Atom = tuple[Any, ...]
 Monomial = tuple[tuple[Atom, float], ...]  # atoms with their exponents, sorted
 Poly = tuple[tuple[Monomial, float], ...]  # monomials with their factors, sorted; () is 0
@@ -40,16 +42,17 @@ ONE: Poly = (((), 1.0),)
 UNIT: Monomial = ()
 
 
-def normal_form(root: Node, varying: Iterable[str] = ()) -> Poly:
+def normal_form(root: Node, varying: Iterable[str] = (), signed: Iterable[str] = ()) -> Poly:
     """The normal form, as nested tuples of text and numbers.
 
     Args:
         varying: coefficients that change over time (they depend on the input), and so stay inside filters.
+        signed: coefficients that may be below 0.
 
     Raises:
         SpecError: a number on the way that is not finite, or a form that is longer than `MAX_LENGTH`.
     """
-    return _rounded(_Normal(frozenset(varying)).of(root))
+    return _rounded(_Normal(frozenset(varying), frozenset(signed)).of(root))
 
 
 @lru_cache(maxsize=100_000)
@@ -159,10 +162,12 @@ def _monomial_not_negative(m: Monomial) -> bool:
 
 def _atom_not_negative(atom: Atom) -> bool:
     kind = atom[0]
-    if kind in ("abs", "exp", "peak", "coef", "t", "cycle"):
+    if kind == "coef":
+        return len(atom) == 2
+    if kind in ("abs", "exp", "peak", "t", "cycle"):
         return True
     if kind == "lti":
-        return _monomial_not_negative(atom[1])
+        return _monomial_not_negative(atom[1]) and all(map(_not_negative, atom[3]))
     if kind == "sum":
         return _not_negative(atom[1])
     return False
@@ -177,9 +182,14 @@ def _grows(atom: Atom) -> bool:
     return atom[0] == "lti" and atom[3][-1:] == (ONE,) and _monomial_not_negative(atom[1])
 
 
+def _positive(poly: Poly) -> bool:
+    """Surely above 0 at every step."""
+    return _not_negative(poly) and any(all(atom[0] in ("t", "cycle", "exp") for atom, _ in m) for m, _ in poly)
+
+
 class _Normal:
-    def __init__(self, varying: frozenset[str]) -> None:
-        self.varying = varying
+    def __init__(self, varying: frozenset[str], signed: frozenset[str]) -> None:
+        self.varying, self.signed = varying, signed
         self.known: dict[Node, Poly] = {}
 
     def of(self, root: Node) -> Poly:
@@ -192,7 +202,7 @@ class _Normal:
         if op == "num":
             return _constant(float(node.value or 0))
         if op == "coef":
-            return _power_of(("coef", str(node.value)))
+            return _power_of(("coef", str(node.value), *["signed"] * (node.value in self.signed)))
         if op in ("u", "r", "step"):
             return _power_of(("t" if op == "step" else op,))
         if op == "cycle":
@@ -209,7 +219,7 @@ class _Normal:
             return _mul(args[0], self.power(args[1], -1.0))
         if op == "pow":
             exponent = _is_number(args[1])
-            if exponent is None and args[0] in (ZERO, ONE):  # 0^t and 1^t, t >= 1
+            if exponent is None and (args[0] == ONE or (args[0] == ZERO and _positive(args[1]))):  # 1^x; 0^t, t >= 1
                 return args[0]
             return self.power(args[0], exponent) if exponent is not None else self.function("pow", args[0], args[1])
         if op in ("momentum", "ema"):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from ..._registry import SpecError
-from .node import TEMPORAL, Node, constant
+from .node import TEMPORAL, Node, constant, make
 from .text import _LATEX, _MATH, Lines, _Writer, latex_name, parse, show
 
 MAX_STATES = 16
@@ -69,6 +69,11 @@ class Program:
         return any(n.op in ("step", "cycle") for n in self.root.walk())
 
     @cached_property
+    def periods(self) -> frozenset[str]:
+        """Coefficients that are arguments of `cycle`."""
+        return frozenset(str(n.args[0].value) for n in self.root.walk() if n.op == "cycle" and n.args[0].op == "coef")
+
+    @cached_property
     def letters(self) -> tuple[str, ...]:
         named = {node: name for name, node in reversed(self.lines.names)}
         taken = {name for name, _ in self.lines.names}
@@ -114,6 +119,25 @@ class Program:
                 lines.append(f"{name}_t = {_right(node, name, writer, style.times, latex)}")
         result = result or ("a" if self.coupled else "d")
         return (*lines, f"{result}_t = {writer.write(self.root)}")
+
+
+@lru_cache(maxsize=8192)
+def with_values(program: Program, fixed: tuple[tuple[str, float], ...]) -> Node:
+    """The formula with the values of coefficients put in; ``fixed``: (name, value).
+
+    Raises:
+        SpecError: it makes no sense with them: a divisor of 0, a root of a negative number, a decay outside its range, …
+    """
+    values = dict(fixed)
+    made: dict[Node, Node] = {}
+    for node in program.root.walk():
+        if node.op == "coef" and node.value in values:
+            made[node] = Node("num", (), values[str(node.value)] + 0.0)  # its own range allows more than a number in a text
+        elif not node.args:
+            made[node] = node
+        else:
+            made[node] = make(node.op, *(made[a] for a in node.args))
+    return made[program.root]
 
 
 def _plain(node: Node, names: Mapping[Node, str]) -> bool:
@@ -206,9 +230,18 @@ def evaluate(root: Node, leaves: Mapping[Node, Any] | Callable[[Node], Any], fun
         if node.is_signal and any(not a.is_signal for a in node.args):
             like = next(v for a, v in zip(node.args, given, strict=True) if a.is_signal)
             given = [v if a.is_signal else functions.cast(v, like) for a, v in zip(node.args, given, strict=True)]
-        name = "safe_sqrt" if node.op == "sqrt" and not positive(node.args[0]) else node.op
-        values[node] = functions.elementwise[name](*given)
+        values[node] = functions.elementwise[f"safe_{node.op}" if steep(node) else node.op](*given)
     return values[root]
+
+
+def steep(node: Node) -> bool:
+    """A root or a power of a signal whose derivative may be infinite where the signal is exactly 0."""
+    if node.op == "sqrt":
+        return not positive(node.args[0])
+    if node.op != "pow" or not node.args[0].is_signal:
+        return False
+    exponent = constant(node.args[1])
+    return (exponent is None or 0 < exponent < 1) and not positive(node.args[0])
 
 
 def positive(node: Node) -> bool:

@@ -19,6 +19,12 @@ def safe_sqrt(x: Tensor) -> Tensor:
     return torch.where(inside, torch.where(inside, x, torch.ones_like(x)).sqrt(), torch.zeros_like(x))
 
 
+def safe_pow(x: Tensor, exponent: Any) -> Tensor:
+    """``x^exponent``, with derivative 0 (not infinity) at exactly 0."""
+    inside = x != 0
+    return torch.where(inside, torch.where(inside, x, torch.ones_like(x)) ** exponent, torch.zeros_like(x) ** exponent)
+
+
 def _pick(a: Any, b: Any, function: Callable[[Tensor, Tensor], Tensor], plain: Callable[..., float]) -> Any:
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
         return plain(a, b)
@@ -45,6 +51,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     **ARITHMETIC,
     **{name: _on_both(function, ELEMENTWISE[name][1]) for name, function in ON_TENSORS.items()},
     "safe_sqrt": _on_both(safe_sqrt, math.sqrt),
+    "safe_pow": lambda x, exponent: safe_pow(x, exponent) if isinstance(x, Tensor) else x**exponent,
     "neg": lambda x: -x,
     "min": lambda a, b: _pick(a, b, torch.minimum, min),
     "max": lambda a, b: _pick(a, b, torch.maximum, max),

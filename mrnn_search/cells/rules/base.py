@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from ..._registry import Registry, SpecError, UnknownNameError
-from ..formula.program import Program
+from ..formula.program import Program, with_values
 
 # A coefficient at run time: a float if it is fixed, else a tensor that broadcasts with the drive.
 Scalar = Any
@@ -139,6 +139,17 @@ class Rule(ABC):
             if name not in cls.coefficients:
                 raise UnknownNameError(f"coefficient of {cls.__name__}", name, cls.coefficients)
         return {name: c.check(name, given.get(name, c.default)) for name, c in cls.coefficients.items()}
+
+    @classmethod
+    def check_values(cls, values: Mapping[str, float]) -> None:
+        """Raises:
+        SpecError: the formula makes no sense with these coefficients: a divisor of 0, a decay outside its range, …
+        """
+        try:
+            with_values(cls.program, tuple(sorted(values.items())))
+        except SpecError as error:
+            told = ", ".join(f"{name} = {value:g}" for name, value in values.items())
+            raise SpecError(f"formula {cls.program.text} with {told}: {error}") from None
 
 
 rules: Registry[type[Rule]] = Registry("rule", "mrnn_search.rules")
