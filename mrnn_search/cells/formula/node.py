@@ -9,7 +9,7 @@ state, 0 before the first step.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ..._registry import SpecError, UnknownNameError
@@ -95,18 +95,15 @@ class Node:
         inner = [repr(self.value)] if self.value is not None else []
         return f"{self.op}({', '.join(inner + [repr(a) for a in self.args])})"
 
-    def walk(self) -> Iterator[Node]:
+    def walk(self) -> tuple[Node, ...]:
         """Every different node below and this one, arguments first."""
-        seen: set[Node] = set()
-
-        def visit(node: Node) -> Iterator[Node]:
-            if node not in seen:
-                seen.add(node)
-                for argument in node.args:
-                    yield from visit(argument)
-                yield node
-
-        return visit(self)
+        if "_order" not in self.__dict__:  # every step of every layer asks
+            order: dict[Node, None] = {}
+            for argument in self.args:
+                order.update(dict.fromkeys(argument.walk()))
+            object.__setattr__(self, "_order", (*order, self))
+        known: tuple[Node, ...] = self.__dict__["_order"]
+        return known
 
     @property
     def coefficients(self) -> tuple[str, ...]:
