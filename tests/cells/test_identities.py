@@ -400,6 +400,12 @@ def test_the_range_of_a_learned_coefficient_counts(own_rules):
     [
         ("u + u * 0^(t - 1)", "u"),  # 0^0 is 1
         ("u * 0^(cycle(2) - 1)", "0 * u"),
+        ("u * prev(u) / prev(u)", "u"),  # 0 / 0 at the first step
+        ("sign(prev(u) / prev(u))", "u / u"),
+        ("u * peak(u) / peak(u)", "u"),  # 0 / 0 until a u is above 0
+        ("relu(u)^6 / relu(u)", "relu(u)^5"),  # 0 / 0 for half of all u
+        ("u * tanh(relu(u)) / tanh(relu(u))", "u"),
+        ("u * (u - ema(u, 0.5) * 2)^6 / (u - ema(u, 0.5) * 2)", "u * (u - ema(u, 0.5) * 2)^5"),
         ("abs(momentum(u^2, mu * (mu - 0.5) / beta))", "momentum(u^2, mu * (mu - 0.5) / beta)"),  # mu may fall below 0.5
         ("sqrt(momentum(u^2, mu * (mu - 0.5) / beta)^2)", "momentum(u^2, mu * (mu - 0.5) / beta)"),
     ],
@@ -407,6 +413,11 @@ def test_the_range_of_a_learned_coefficient_counts(own_rules):
 def test_more_that_looks_equal_and_is_not(one, other):
     learned = ["mu"] if "mu" in one else []
     assert CellSpec("rnn", one, learned=learned).cell_id != CellSpec("rnn", other, learned=learned).cell_id
+
+
+@pytest.mark.parametrize("part", ["u", "abs(u)", "exp(u)", "ema(u, 0.5)", "sqrt(n(0.5) + 1e-16)", "t", "peak(n(0.5))"])
+def test_what_is_hardly_ever_zero_cancels(part):
+    assert CellSpec("rnn", f"u * {part} / {part}").cell_id == CellSpec("rnn").cell_id
 
 
 def test_zero_to_the_t_is_zero():

@@ -563,3 +563,14 @@ def test_gradients_of_powers_are_finite_at_a_drive_of_zero(rule, learned, execut
     layer = Recurrent(CellSpec("rnn", rule, {"mu": 0.6}, learned), 3, 4, bias=False, execution=execution)
     layer(torch.zeros(5, 2, 3))[0].sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in layer.parameters())
+
+
+@pytest.mark.parametrize(
+    "rule",
+    ["u / (t - 1)", "u * exp(exp(3 * t))", "u * (0.5 - t)^0.5", "u * log(t - 1)", "u * 0^(1 - t)", "u + t^t^t^t * 0", "u / (cycle(2) - 1)"],
+)
+@pytest.mark.parametrize("scope", ["drive", "preactivation", "hidden"])
+def test_numbers_overflow_as_tensors_do(rule, scope):
+    x = torch.randn(6, 2, 3)
+    layer = Recurrent(CellSpec("rnn", rule, scope=scope), 3, 4, execution="loop")
+    assert torch.equal(layer(x)[0].isfinite(), layer.reference()(x)[0].isfinite())

@@ -10,8 +10,8 @@ and constant folding:
 * ``(x y)^e = x^e y^e`` where that holds for all reals, ``exp(x + y) = exp(x) exp(y)``, ``sqrt(x^2) = |x|``;
 * products of sums are multiplied out while they stay short.
 
-Equality is meant where both formulas have a finite value, and there almost everywhere: ``u / u`` is 1, and so is
-``prev(u) / prev(u)``, which is 0 / 0 at the first step. Numbers count to 12 digits. Not every equality is found (none could
+Equality is meant almost everywhere: ``u / u`` is 1, but ``prev(u) / prev(u)``, which is 0 / 0 at the first step, is not; and
+where every part has a finite value: ``0 * log(u)`` is 0. Numbers count to 12 digits. Not every equality is found (none could
 be); `analysis/02_collisions.py` searches for missed ones.
 """
 
@@ -32,7 +32,7 @@ MAX_LENGTH = 50_000  # characters of a normal form; relu, min and max write thei
 
 # Atom: ("u",) ("r",) ("t",) ("coef", name), ("coef", name, "signed") if it may be below 0, ("cycle", Poly) ("sum", Poly),
 # (function, Poly) or, over time, ("lti", Monomial, delays, decays) for constant decays (delays or equal decays, not both),
-# ("filter", Poly, decay, gain) for others.
+# ("filter", Poly, decay, gain) for others. ("over", Poly) is 1 / Poly of what may be 0 for more than a few u: it does not cancel.
 Atom = tuple[Any, ...]
 Monomial = tuple[tuple[Atom, float], ...]  # atoms with their exponents, sorted
 Poly = tuple[tuple[Monomial, float], ...]  # monomials with their factors, sorted; () is 0
@@ -168,7 +168,7 @@ def _atom_not_negative(atom: Atom) -> bool:
         return True
     if kind == "lti":
         return _monomial_not_negative(atom[1]) and all(map(_not_negative, atom[3]))
-    if kind == "sum":
+    if kind in ("sum", "over"):
         return _not_negative(atom[1])
     return False
 
@@ -180,6 +180,38 @@ def _not_negative(poly: Poly) -> bool:
 def _grows(atom: Atom) -> bool:
     """A running sum of what is never negative is its own running maximum."""
     return atom[0] == "lti" and atom[3][-1:] == (ONE,) and _monomial_not_negative(atom[1])
+
+
+# What may be 0 for more than a few u in a sum with other things, as ``u + abs(u)`` and, at the first step, ``u - ema(u, 0)``.
+_SPECIAL = tuple(f"({kind!r}," for kind in ("abs", "sign", "peak", "lti", "filter", "t", "cycle", "over"))
+
+
+def _atom_not_zero(atom: Atom) -> bool:
+    """At every step and for almost every u it is not 0."""
+    kind = atom[0]
+    if kind in ("u", "r", "t", "coef", "cycle", "exp", "over"):
+        return True
+    if kind == "lti":
+        return not atom[2] and "'sign'" not in repr(atom[1]) and all(_atom_not_zero(a) for a, _ in atom[1])
+    if kind == "peak":
+        return _not_negative(atom[1]) and _not_zero(atom[1])
+    return kind in ("abs", "sign", "tanh", "sum", "long", "root") and _not_zero(atom[1])
+
+
+def _not_zero(poly: Poly) -> bool:
+    whole = [all(_atom_not_zero(atom) for atom, _ in m) for m, _ in poly]
+    if len(poly) > 1 and not (_not_negative(poly) and any(whole)):
+        text = repr(poly)
+        return not any(kind in text for kind in _SPECIAL)
+    return any(whole)
+
+
+def _inverted(m: Monomial) -> Monomial:
+    """Without negative powers of what may be 0."""
+    if all(e > 0 or _atom_not_zero(atom) for atom, e in m):
+        return m
+    parts = (((atom, e),) if e > 0 or _atom_not_zero(atom) else ((("over", _power_of(atom)), -e),) for atom, e in m)
+    return tuple(sorted((part for (part,) in parts), key=_key))
 
 
 def _positive(poly: Poly) -> bool:
@@ -252,13 +284,13 @@ class _Normal:
         factor, rest = _content(poly, whole)
         outside = _constant(number("pow", factor, e))
         if whole or _not_negative(rest):
-            return _mul(outside, _atom("sum", rest, exponent=e))
+            return _mul(outside, ((_inverted(((("sum", _rounded(rest)), e),)), 1.0),))
         return _mul(outside, _power_of(("root", _rounded(rest), e)))
 
     def monomial_power(self, m: Monomial, c: float, e: float) -> Poly:
         if e == int(e):
             m, sums = _opened(_times(tuple((atom, x * e) for atom, x in m), UNIT))
-            out: Poly = ((m, number("pow", c, e)),)
+            out: Poly = ((_inverted(m), number("pow", c, e)),)
             for opened in sums:
                 out = _mul(out, opened)
             return out
@@ -266,7 +298,7 @@ class _Normal:
         odd: list[tuple[Atom, float]] = []
         for atom, x in m:
             if _atom_not_negative(atom):
-                out = _mul(out, _power_of(atom, x * e))
+                out = _mul(out, ((_inverted(((atom, x * e),)), 1.0),))
             elif x % 2 == 0:
                 out = _mul(out, self.power(self.absolute(_power_of(atom)), x * e))
             else:
@@ -426,8 +458,9 @@ def to_node(poly: Poly) -> Node:
 
 
 def _monomial_node(m: Monomial, c: float) -> Node:
-    above = [_power_node(atom, e) for atom, e in m if e > 0]
+    above = [_power_node(atom, e) for atom, e in m if e > 0 and atom[0] != "over"]
     below = [_power_node(atom, -e) for atom, e in m if e < 0]
+    below += [_power_node(("sum", atom[1]), e) for atom, e in m if e > 0 and atom[0] == "over"]
     if c == -1 and above:
         return neg(_quotient(above, below))
     return _quotient(([num(c)] if c != 1 or not above else []) + above, below)
@@ -457,6 +490,8 @@ def _atom_node(atom: Atom) -> Node:
         return coef(atom[1])
     if kind in ("sum", "long"):
         return to_node(atom[1])
+    if kind == "over":
+        return make("div", num(1.0), to_node(atom[1]))
     if kind == "root":
         return _power_node(("sum", atom[1]), atom[2])
     if kind == "lti":

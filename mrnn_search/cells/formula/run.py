@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,21 @@ def safe_pow(x: Tensor, exponent: Any) -> Tensor:
     return torch.where(inside, torch.where(inside, x, torch.ones_like(x)) ** exponent, torch.zeros_like(x) ** exponent)
 
 
+def _on_numbers(plain: Callable[..., float], function: Callable[..., Any]) -> Callable[..., float]:
+    """``plain``, with torch's answer (inf, nan) where Python has none, as to ``1 / 0`` or ``log(-1)``."""
+
+    def run(*values: float) -> float:
+        try:
+            result = plain(*values)
+            if not isinstance(result, complex) and abs(result) <= sys.float_info.max:
+                return result
+        except (ArithmeticError, ValueError):
+            pass
+        return float(function(*(torch.tensor(v, dtype=torch.float64) for v in values)))
+
+    return run
+
+
 def _pick(a: Any, b: Any, function: Callable[[Tensor, Tensor], Tensor], plain: Callable[..., float]) -> Any:
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
         return plain(a, b)
@@ -33,8 +49,9 @@ def _pick(a: Any, b: Any, function: Callable[[Tensor, Tensor], Tensor], plain: C
     return function(a, b)
 
 
-def _on_both(function: Callable[[Tensor], Tensor], plain: Callable[..., float]) -> Callable[[Any], Any]:
-    return lambda x: function(x) if isinstance(x, Tensor) else plain(x)
+def _on_both(function: Callable[..., Any], plain: Callable[..., float]) -> Callable[..., Any]:
+    plain = _on_numbers(plain, function)
+    return lambda *values: function(*values) if any(isinstance(v, Tensor) for v in values) else plain(*values)
 
 
 ON_TENSORS: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -48,10 +65,10 @@ ON_TENSORS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
 }
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-    **ARITHMETIC,
+    **{name: _on_both(function, function) for name, function in ARITHMETIC.items()},
     **{name: _on_both(function, ELEMENTWISE[name][1]) for name, function in ON_TENSORS.items()},
     "safe_sqrt": _on_both(safe_sqrt, math.sqrt),
-    "safe_pow": lambda x, exponent: safe_pow(x, exponent) if isinstance(x, Tensor) else x**exponent,
+    "safe_pow": _on_both(safe_pow, ARITHMETIC["pow"]),
     "neg": lambda x: -x,
     "min": lambda a, b: _pick(a, b, torch.minimum, min),
     "max": lambda a, b: _pick(a, b, torch.maximum, max),
@@ -87,8 +104,8 @@ def run_step(program: Program, c: Mapping[str, Any], u: Any, held: Sequence[Any]
     Returns:
         the result (B, C), the new states.
     """
-    if isinstance(t, Tensor):
-        t = t.to(torch.float64)  # a quotient of whole numbers would be float32
+    # A quotient of tensors of whole numbers would be float32; Python's own whole numbers grow without end in t^t^t.
+    t = t.to(torch.float64) if isinstance(t, Tensor) else float(t)
     before = dict(zip(program.states, held, strict=True))
     after: dict[Node, Any] = {}
 
