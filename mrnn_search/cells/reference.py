@@ -7,6 +7,7 @@ H under the scope "hidden".
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,8 +36,14 @@ class FromInput:
     weight: Tensor
 
     def at(self, x: Tensor) -> Tensor:
-        """``x`` (..., I) -> (..., 1)."""
-        return self.coefficient.from_raw(self.raw + (x.to(self.weight.dtype) @ self.weight)[..., None])
+        """``x`` (..., I) -> (..., 1), in the weight's dtype, under autocast too: in bfloat16 a decay of 0.999 would be 1."""
+        with torch.autocast(x.device.type, enabled=False) if autocast_on(x) else nullcontext():
+            return self.coefficient.from_raw(self.raw + (x.to(self.weight.dtype) @ self.weight)[..., None])
+
+
+def autocast_on(x: Tensor) -> bool:
+    """Is autocast on where ``x`` is? (Asked of the device "meta", torch raises.)"""
+    return x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
 
 
 def at_input(c: Mapping[str, Any], x: Tensor) -> dict[str, Any]:

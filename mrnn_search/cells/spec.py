@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,9 @@ class CellSpec:
         gates: names of the gates whose drive or pre-activation the rule acts on, e.g. "g" of an lstm; None: all.
         drive_bias: is the drive's bias "inside" the rule (as released) or added "outside", after it?
 
+    Attributes:
+        rule_type: the rule itself.
+
     Raises:
         UnknownNameError: a name that does not exist.
         SpecError: a value outside its range, or parts that do not go together.
@@ -71,6 +74,7 @@ class CellSpec:
     scope: str
     gates: tuple[str, ...] | None
     drive_bias: str
+    rule_type: type[Rule] = field(compare=False, repr=False)
 
     def __init__(
         self,
@@ -112,6 +116,7 @@ class CellSpec:
         put = object.__setattr__  # frozen from here on; dataclass needs one place that fills it
         put(self, "base", base)
         put(self, "rule", rule_name(rule))
+        put(self, "rule_type", rule_type)  # kept: a compiler that traces a layer would follow the look-up into the parser
         put(self, "_coefficients", tuple(sorted(full.items())))
         put(self, "_learned", tuple(sorted(kinds.items())))
         put(self, "_options", tuple(sorted(base_type.complete(dict(options or {})).items())))
@@ -138,11 +143,6 @@ class CellSpec:
     def options(self) -> Mapping[str, str]:
         """Every option of the base, read-only."""
         return MappingProxyType(dict(self._options))
-
-    @property
-    def rule_type(self) -> type[Rule]:
-        """The rule itself."""
-        return find_rule(self.rule)
 
     def canonical(self) -> CellSpec:
         """A plainer spec of the same cell, where one is known; it has the same `cell_id`."""

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 from .._registry import SpecError, UnknownNameError
 from ..cells.bases.base import bases
 from ..cells.describe import num_parameters
-from ..cells.reference import FromInput, rule_channels
+from ..cells.reference import FromInput, autocast_on, rule_channels
 from ..cells.rules.base import Rule
 from ..cells.spec import INITS, CellSpec
 from .orthogonal import constrain, put, recentre_due, revive, settle, tie
@@ -318,7 +318,7 @@ class Recurrent(nn.Module):
             allowed = "(N, {}) in a PackedSequence" if isinstance(x, PackedSequence) else batched + ", or (T, {})"
             raise SpecError(f"input has shape {tuple(data.shape)}, allowed: {allowed.replace('{}', str(self.input_size))}")
         dtype = self.weight_ih_l0.dtype
-        if data.dtype != dtype and not torch.is_autocast_enabled(data.device.type):
+        if data.dtype != dtype and not autocast_on(data):
             raise SpecError(f"input has dtype {data.dtype}, allowed: the layer's, {dtype}")
         if isinstance(x, PackedSequence):
             return data, Packing.of(x)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..cells.reference import autocast_on
+
 CHUNK = 32  # steps a GEMM; past about 64 the triangle's wasted half outweighs the saved launches
 
 
@@ -71,7 +73,7 @@ def linear_scan(x: Tensor, decay: object, gain: object, initial: Tensor | None =
     Returns:
         Tensor like ``x``, in float32 if ``x`` is narrower.
     """
-    if torch.is_autocast_enabled(x.device.type):
+    if autocast_on(x):
         with torch.autocast(x.device.type, enabled=False):  # it would run the GEMMs in bfloat16
             return linear_scan(x, decay, gain, initial)
     return _linear_scan(wide(x), decay, gain, None if initial is None else wide(initial))

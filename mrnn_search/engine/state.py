@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .._registry import SpecError
+from ..cells.reference import autocast_on
 from .scan import wide_dtype
 
 Steps = int | Tensor
@@ -89,7 +90,7 @@ class StateShape:
         given = list(hx) if isinstance(hx, (tuple, list)) else [hx]
         carried, t = (list(hx.rule), hx.t) if isinstance(hx, State) else (None, 0)
         self._check("state", given, self.states, self.hidden, batch, batched)
-        if not torch.is_autocast_enabled(like.device.type) and any(s.dtype != like.dtype for s in given):
+        if not autocast_on(like) and any(s.dtype != like.dtype for s in given):
             raise SpecError(f"state has dtypes {[str(s.dtype) for s in given]}, allowed: the input's, {like.dtype}")
         if carried is not None:
             self._check("rule state", carried, self.moments, self.wide, batch, batched)

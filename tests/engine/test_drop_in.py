@@ -574,3 +574,27 @@ def test_numbers_overflow_as_tensors_do(rule, scope):
     x = torch.randn(6, 2, 3)
     layer = Recurrent(CellSpec("rnn", rule, scope=scope), 3, 4, execution="loop")
     assert torch.equal(layer(x)[0].isfinite(), layer.reference()(x)[0].isfinite())
+
+
+@pytest.mark.parametrize("scope", ["drive", "hidden"])
+@pytest.mark.parametrize("rule", ["plain", "adam", "nesterov", "u * 2 + tanh(m(0.9))"])
+@pytest.mark.parametrize("execution", ["loop", "reference"])
+def test_a_layer_is_one_graph(rule, scope, execution):
+    layer = Recurrent(CellSpec("rnn", rule, scope=scope), 3, 4, execution=execution)
+    x = torch.randn(3, 2, 3)
+    torch._dynamo.reset()
+    assert torch.allclose(torch.compile(layer, backend="eager", fullgraph=True)(x)[0], layer(x)[0], atol=1e-6)
+
+
+def test_coefficients_of_the_input_are_float32_under_autocast():
+    """In bfloat16 beta = 0.999 would be 1, and 1 - beta^t nothing."""
+    layer = Recurrent(CellSpec("rnn", "adam_corrected", learned={"beta": "input"}, options={"activation": "relu"}), 3, 4, execution="loop")
+    x = torch.randn(5, 2, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y, _ = layer(x)
+    assert torch.allclose(y.float(), layer(x)[0], atol=0.2)
+
+
+@pytest.mark.parametrize("spec", [CellSpec("gru", "adam"), CellSpec("lstm", "heavy_ball"), CellSpec("mgu", "lion", scope="hidden")])
+def test_shapes_can_be_asked_on_the_meta_device(spec):
+    assert Recurrent(spec, 3, 4, device="meta")(torch.zeros(5, 2, 3, device="meta"))[0].shape == (5, 2, 4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -22,11 +22,31 @@ class Program:
         lines: named parts, in order, and the root.
         source: the text that it was made of.
         states: the parts that keep a tensor from step to step (`TEMPORAL`), each after those that it reads.
+        coupled: it reads the recurrent term r, and so the hidden state.
+        linear: linear in u with scalar factors: it commutes with W (identity 2 of the cell algebra).
+        timed: it depends on the step number.
+        periods: coefficients that are arguments of `cycle`.
         letters: of the states, one each.
     """
 
     lines: Lines
     source: str = ""
+    root: Node = field(init=False, repr=False, compare=False)
+    states: tuple[Node, ...] = field(init=False, repr=False, compare=False)
+    coupled: bool = field(init=False, repr=False, compare=False)
+    linear: bool = field(init=False, repr=False, compare=False)
+    timed: bool = field(init=False, repr=False, compare=False)
+    periods: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        put, root = object.__setattr__, self.lines.root  # once, not cached: torch.compile cannot trace functools.cached_property
+        nodes = tuple(root.walk())
+        put(self, "root", root)
+        put(self, "states", tuple(n for n in nodes if n.op in TEMPORAL))
+        put(self, "coupled", root.is_coupled)
+        put(self, "linear", not root.is_coupled and _linear(root))
+        put(self, "timed", any(n.op in ("step", "cycle") for n in nodes))
+        put(self, "periods", frozenset(str(n.args[0].value) for n in nodes if n.op == "cycle" and n.args[0].op == "coef"))
 
     @classmethod
     def of(cls, text: str, coefficients: Iterable[str] = ()) -> Program:
@@ -40,38 +60,10 @@ class Program:
             raise SpecError(f"the formula has {len(program.states)} states, allowed: {MAX_STATES}")
         return program
 
-    @property
-    def root(self) -> Node:
-        return self.lines.root
-
     @cached_property
     def text(self) -> str:
         """One line; parses back to the same root."""
         return show(self.root)
-
-    @cached_property
-    def states(self) -> tuple[Node, ...]:
-        return tuple(n for n in self.root.walk() if n.op in TEMPORAL)
-
-    @cached_property
-    def coupled(self) -> bool:
-        """It reads the recurrent term r, and so the hidden state."""
-        return self.root.is_coupled
-
-    @cached_property
-    def linear(self) -> bool:
-        """Linear in u with scalar factors: it commutes with W (identity 2 of the cell algebra)."""
-        return not self.coupled and _linear(self.root)
-
-    @cached_property
-    def timed(self) -> bool:
-        """It depends on the step number."""
-        return any(n.op in ("step", "cycle") for n in self.root.walk())
-
-    @cached_property
-    def periods(self) -> frozenset[str]:
-        """Coefficients that are arguments of `cycle`."""
-        return frozenset(str(n.args[0].value) for n in self.root.walk() if n.op == "cycle" and n.args[0].op == "coef")
 
     @cached_property
     def letters(self) -> tuple[str, ...]:
