@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mrnn_search.cells import CellSpec
 from mrnn_search.cells.formula import Program
 from mrnn_search.cells.formula.run import run_step
-from mrnn_search.cells.rules.base import rules
+from mrnn_search.cells.rules.base import Coefficient, Rule, rules
 from mrnn_search.engine.recurrent import Recurrent, State
 from mrnn_search.engine.sequence import run_sequence
 
@@ -358,3 +358,13 @@ def test_the_reference_knows_plain():
 
 def test_formulas_know_their_kind():
     assert all(Program.of(rules[name].formula, rules[name].coefficients).linear == (name in LINEAR) for name in rules)
+
+
+def test_a_coefficient_below_zero_keeps_its_sign(monkeypatch):
+    """A user's rule may have such a range; |w u| is not w |u| then, whatever w is trained to."""
+    ids = []
+    for name, formula in (("tilted", "abs(w * u)"), ("tilting", "w * abs(u)")):
+        made = type(name, (Rule,), {"coefficients": {"w": Coefficient(-0.5, -1.0, 1.0)}, "formula": formula, "__doc__": "A test's."})
+        monkeypatch.setitem(rules._members, name, made)
+        ids.append(CellSpec("rnn", name, learned="w").cell_id)
+    assert ids[0] != ids[1]
