@@ -422,3 +422,13 @@ def test_what_is_hardly_ever_zero_cancels(part):
 
 def test_zero_to_the_t_is_zero():
     assert CellSpec("rnn", "u + u * 0^t").cell_id == CellSpec("rnn").cell_id == CellSpec("rnn", "u + mu^(2 * t) * u", {"mu": 0.0}).cell_id
+
+
+def test_a_coefficient_below_zero_keeps_its_sign(monkeypatch):
+    """A user's rule may have such a range; |w u| is not w |u| then, whatever w is trained to."""
+    ids = []
+    for name, formula in (("tilted", "abs(w * u)"), ("tilting", "w * abs(u)")):
+        made = type(name, (Rule,), {"coefficients": {"w": Coefficient(-0.5, -1.0, 1.0)}, "formula": formula, "__doc__": "A test's."})
+        monkeypatch.setitem(rules._members, name, made)
+        ids.append(CellSpec("rnn", name, learned="w").cell_id)
+    assert ids[0] != ids[1]
