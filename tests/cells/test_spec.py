@@ -69,10 +69,10 @@ def test_identity_is_the_same_in_another_process():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"base": ["lstm"]}, ["unknown base"]),
-        ({"base": "lstm", "rule": ["u"]}, ["unknown rule"]),
-        ({"base": "lstm", "rule": {"u": 1}}, ["unknown rule"]),
-        ({"base": "lstm", "rule": None}, ["unknown rule"]),
+        ({"base": ["lstm"]}, ["allowed: text"]),
+        ({"base": "lstm", "rule": ["u"]}, ["allowed: text"]),
+        ({"base": "lstm", "rule": {"u": 1}}, ["allowed: text"]),
+        ({"base": "lstm", "rule": None}, ["allowed: text"]),
         ({"base": "lstm", "rule": "u +"}, ["formula 'u +', character 4", "ends too early"]),
         ({"base": "lstm", "scope": "hiden"}, ['unknown scope "hiden"', 'did you mean "hidden"']),
         ({"base": "lstm", "rule": "nesterov_released", "scope": "drive"}, ["reads the recurrent term", 'allowed: "preactivation"']),
