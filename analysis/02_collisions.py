@@ -28,7 +28,7 @@ from mrnn_search import CellSpec, Recurrent
 from mrnn_search.cells.bases.base import bases
 from mrnn_search.cells.formula import show
 from mrnn_search.cells.formula.sample import Grammar
-from mrnn_search.cells.rules.base import rules
+from mrnn_search.cells.rules.base import definition, rules
 
 INPUTS, HIDDEN, STEPS, BATCH = 2, 3, 9, 2
 # Values at which cells tend to become equal, beside ordinary ones.
@@ -50,7 +50,7 @@ def random_spec(draw: random.Random, grammar: Grammar) -> CellSpec:
     """Any base, rule, coefficients (special or not), learned kinds, options, scope, gates and bias."""
     base = draw.choice(list(bases))
     kind = bases[base]
-    rule = draw.choice(list(rules)) if draw.random() < 0.75 else show(grammar.draw())
+    rule = draw.choice([rule for rule in rules if definition(rule) is None]) if draw.random() < 0.75 else show(grammar.draw())
     known = rules[rule].coefficients if rule in rules else {}
     coefficients = {}
     for name, c in known.items():

@@ -40,7 +40,8 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text
 
 
 @pytest.mark.parametrize(("name", "text"), snippets("yaml"), ids=[name for name, _ in snippets("yaml")])
-def test_yaml(tmp_path: Path, name: str, text: str) -> None:
+def test_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    monkeypatch.setattr(rules, "_members", dict(rules._members))  # what the space defines ends with the test
     path = tmp_path / f"{name}.yaml"
     path.write_text(text, encoding="utf-8")
     space = load_space(str(path))
