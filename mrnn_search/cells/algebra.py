@@ -20,7 +20,7 @@ from .formula.normal import Poly, normal_form, to_node
 from .formula.program import Program
 from .formula.program import with_values as program_with_values
 from .formula.text import show
-from .rules.base import STANDARD
+from .rules.base import STANDARD, Symbolic
 from .spec import CellSpec, identity
 
 _PLAIN = normal_form(U)
@@ -186,7 +186,7 @@ def _plainer(spec: CellSpec) -> list[CellSpec | None]:
             out.append(made("heavy_ball", mu=c["mu"], epsilon=c["epsilon"] * (1 - c["mu"])))
         case "adam" | "rmsprop_momentum":
             out.append(made("rmsprop", **{k: v for k, v in kept.items() if k != "mu"}))
-    if spec.rule_type.__name__ == "Symbolic":
+    if issubclass(spec.rule_type, Symbolic):
         out += _simpler_formula(spec, made)
     return out
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from .algebra import with_values
+from .algebra import spec_has_drive_bias, with_values
 from .bases.base import bases
 from .formula.text import show
 from .spec import CellSpec
@@ -95,7 +95,7 @@ def equations(spec: CellSpec, *, latex: bool = False) -> tuple[str, ...]:
     """What one time step computes, one line each, coefficients by name."""
     base, program = bases[spec.base], spec.rule_type.program
     lines = list(base.latex if latex and base.latex else base.equations)
-    has_bias = "bias_ih" in base.shapes(1, 1, True)
+    has_bias = spec_has_drive_bias(spec)
     inside = " + b" if has_bias and spec.drive_bias == "inside" else ""
     drive = f"u_t = W x_t{inside}"
     outside = " + b" if has_bias and spec.drive_bias == "outside" else ""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._registry import SpecError, UnknownNameError
 from .bases.base import OpenOption, bases
-from .rules.base import Rule, define, definition, find_rule, rule_name
+from .rules.base import Rule, Symbolic, define, definition, find_rule, rule_name
 
 if TYPE_CHECKING:
     from .describe import Description
@@ -104,7 +104,7 @@ class CellSpec:
         for name in rule_type.program.periods & kinds.keys():
             raise SpecError(f"{name} is a period in the formula, which cannot be learned")
         coupled = rule_type.program.coupled
-        scope = scope or ("preactivation" if coupled else "drive")
+        scope = scope or rule_type.program.scope
         if scope not in SCOPES:
             raise UnknownNameError("scope", scope, SCOPES)
         if coupled and scope != "preactivation":
@@ -183,10 +183,9 @@ class CellSpec:
             told = [(k, v) for k, v in self._coefficients if not (known[k].guard and v == known[k].default)]
             marks = {k: "*" if kind == "scalar" else f"*{kind}" for k, kind in self._learned}
             parts = [f"{k}{marks.get(k, '')}={v:.3g}" for k, v in told]
-            text = self.rule if self.rule_type.__name__ != "Symbolic" else f"[{self.rule}]"
+            text = self.rule if not issubclass(self.rule_type, Symbolic) else f"[{self.rule}]"
             rule = text + (f"({', '.join(parts)})" if parts else "")
-        natural = "preactivation" if self.rule_type.program.coupled else "drive"
-        where = [self.scope] if self.scope != natural else []
+        where = [self.scope] if self.scope != self.rule_type.program.scope else []
         where += ["".join(self.gates) if all(len(g) == 1 for g in self.gates) else "+".join(self.gates)] if self.gates else []
         if rule:  # plain does nothing, wherever
             rule += f"@{':'.join(where)}" if where else ""
@@ -206,7 +205,7 @@ class CellSpec:
             "learned": list(self.learned) if plain else dict(self._learned),
             "options": {k: v for k, v in self._options if k not in base.later_options or v != base.options[k][0]},
         }
-        if self.scope != ("preactivation" if self.rule_type.program.coupled else "drive"):
+        if self.scope != self.rule_type.program.scope:
             data["scope"] = self.scope
         if self.gates is not None:
             data["gates"] = list(self.gates)

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..cells.bases.base import Weights, add, bases
-from ..cells.formula.node import U
 from ..cells.reference import FromInput, at_input, chosen_gates, replace, run_reference, select, split_bias, step_coupled, step_hidden
 from ..cells.rules.base import Coefficients
 from ..cells.spec import CellSpec
@@ -94,7 +93,7 @@ def _drive(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """What the gates see of the drive, laid out like ``u``, and the rule's last states."""
     program, base, chosen = spec.rule_type.program, bases[spec.base], chosen_gates(spec)
-    if program.root == U:
+    if program.plain:
         return u, ()
     seen = select(u, chosen, base.gates)
     d, held = _sequence(spec, at_input(c, x), wide(seen) if program.states else seen, moments, t, packing)
@@ -140,7 +139,7 @@ def run_vendor(
     held: tuple[Tensor, ...] = ()
     weight, bias = w["weight_ih"], w.get("bias_ih")
     z = x
-    if program.root != U:
+    if not program.plain:
         source = x
         if bias is not None and spec.drive_bias == "inside":
             weight, bias = torch.cat([weight, bias[:, None]], dim=1), torch.zeros_like(bias)

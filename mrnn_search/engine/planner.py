@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from .._registry import SpecError, UnknownNameError
 from ..cells.bases.base import bases
-from ..cells.formula.node import U
 from ..cells.spec import CellSpec
 
 EXECUTIONS = ("auto", "vendor", "loop", "reference")
@@ -38,8 +37,7 @@ def plan(spec: CellSpec, execution: str = "auto", *, rule_state: bool = False) -
         raise UnknownNameError("execution", execution, EXECUTIONS)
     if execution == "reference":
         return Plan("reference", "asked for; every step of rule and base in one Python loop")
-    program = spec.rule_type.program
-    plain = program.root == U  # whatever its scope, gates and bias: the rule changes nothing
+    plain = spec.rule_type.program.plain
     obstacle = ""
     if bases[spec.base].kernel(spec.options) is None:
         obstacle = f"torch has no kernel for base {spec.base}"

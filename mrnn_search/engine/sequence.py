@@ -53,12 +53,7 @@ def run_sequence(
             kept[node] = _filter(x, scalars[0], gain, old)
         return kept[node]
 
-    def cycle(period: Any) -> Any:
-        assert steps is not None  # the program is timed
-        return (steps - 1) % period + 1
-
-    functions = Functions({**FUNCTIONS, "cycle": cycle}, temporal, cast)
-    result = evaluate(program.root, lambda n: leaf(n, c, u, None, steps), functions)
+    result = evaluate(program.root, lambda n: leaf(n, c, u, None, steps), Functions(FUNCTIONS, temporal, cast))
     if not isinstance(result, Tensor) or result.shape != u.shape:
         result = torch.zeros_like(u) + result
     return result, tuple(kept[n] for n in program.states)

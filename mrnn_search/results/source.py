@@ -20,7 +20,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from .. import __version__
 from ..cells.bases.base import Base, add, bases
 from ..cells.describe import equations
-from ..cells.formula.node import U
 from ..cells.reference import chosen_gates
 from ..cells.spec import Candidate, CellSpec
 from .embed import Embedded
@@ -100,7 +99,7 @@ class _Rule:
     @classmethod
     def of(cls, spec: CellSpec, bias: bool) -> _Rule:
         base, program = bases[spec.base], spec.rule_type.program
-        plain = program.root == U
+        plain = program.plain
         chosen = None if plain else chosen_gates(spec)
         gates = 1 if spec.scope == "hidden" else len(chosen or base.gate_names)
         outside = spec.drive_bias == "outside" and bias and not plain

@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from ..._registry import SpecError
-from .node import TEMPORAL, Node, constant, make
+from .node import STEP, TEMPORAL, Node, U, constant, make
 from .text import _LATEX, _MATH, Lines, _Writer, latex_name, parse, show
 
 MAX_STATES = 16
@@ -22,7 +22,9 @@ class Program:
         lines: named parts, in order, and the root.
         source: the text that it was made of.
         states: the parts that keep a tensor from step to step (`TEMPORAL`), each after those that it reads.
+        plain: it is u itself: the rule changes nothing, wherever it acts.
         coupled: it reads the recurrent term r, and so the hidden state.
+        scope: what a rule of it acts on unless a spec says otherwise.
         linear: linear in u with scalar factors: it commutes with W (identity 2 of the cell algebra).
         timed: it depends on the step number.
         periods: coefficients that are arguments of `cycle`.
@@ -33,17 +35,21 @@ class Program:
     source: str = ""
     root: Node = field(init=False, repr=False, compare=False)
     states: tuple[Node, ...] = field(init=False, repr=False, compare=False)
+    plain: bool = field(init=False, repr=False, compare=False)
     coupled: bool = field(init=False, repr=False, compare=False)
+    scope: str = field(init=False, repr=False, compare=False)
     linear: bool = field(init=False, repr=False, compare=False)
     timed: bool = field(init=False, repr=False, compare=False)
     periods: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         put, root = object.__setattr__, self.lines.root  # once, not cached: torch.compile cannot trace functools.cached_property
-        nodes = tuple(root.walk())
+        nodes = root.walk()
         put(self, "root", root)
         put(self, "states", tuple(n for n in nodes if n.op in TEMPORAL))
+        put(self, "plain", root == U)
         put(self, "coupled", root.is_coupled)
+        put(self, "scope", "preactivation" if root.is_coupled else "drive")
         put(self, "linear", not root.is_coupled and _linear(root))
         put(self, "timed", any(n.op in ("step", "cycle") for n in nodes))
         put(self, "periods", frozenset(str(n.args[0].value) for n in nodes if n.op == "cycle" and n.args[0].op == "coef"))
@@ -203,19 +209,21 @@ class Functions:
     cast: Callable[[Any, Any], Any]
 
 
-def evaluate(root: Node, leaves: Mapping[Node, Any] | Callable[[Node], Any], functions: Functions) -> Any:
+def evaluate(root: Node, leaf: Callable[[Node], Any], functions: Functions) -> Any:
     """The value of ``root``: each different node once, arguments first.
 
     Args:
-        leaves: the values of numbers, coefficients, t, u and r.
+        leaf: gives the values of numbers, coefficients, t, u and r.
     """
-    leaf = leaves if callable(leaves) else leaves.__getitem__
     values: dict[Node, Any] = {}
     for node in root.walk():
         if not node.args:
             values[node] = leaf(node)
             continue
         given = [values[a] for a in node.args]
+        if node.op == "cycle":
+            values[node] = (leaf(STEP) - 1) % given[0] + 1
+            continue
         if node.op in TEMPORAL:
             values[node] = functions.temporal(node, given[0], given[1:])
             continue

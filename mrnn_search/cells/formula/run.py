@@ -114,8 +114,7 @@ def run_step(program: Program, c: Mapping[str, Any], u: Any, held: Sequence[Any]
         after[node], value = advance(node, old, x, [cast(s, x) for s in scalars])
         return value
 
-    extended = {**FUNCTIONS, "cycle": lambda period: (t - 1) % period + 1}
-    result = evaluate(program.root, lambda n: leaf(n, c, u, r, t), Functions(extended, temporal, cast))
+    result = evaluate(program.root, lambda n: leaf(n, c, u, r, t), Functions(FUNCTIONS, temporal, cast))
     if isinstance(u, Tensor) and (not isinstance(result, Tensor) or result.shape != u.shape):
         result = u.new_zeros(u.shape) + result  # a rule that is constant in some way
     return result, tuple(after[n] for n in program.states)
