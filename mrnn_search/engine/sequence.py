@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ..cells.formula.node import Node
-from ..cells.formula.program import Functions, Program, evaluate
-from ..cells.formula.run import FUNCTIONS, cast, leaf
+from ..cells.formula.program import Program
+from ..cells.formula.run import cast, evaluate, leaf
 from .scan import channel_scan, linear_scan
 
 
@@ -53,7 +53,7 @@ def run_sequence(
             kept[node] = _filter(x, scalars[0], gain, old)
         return kept[node]
 
-    result = evaluate(program.root, lambda n: leaf(n, c, u, None, steps), Functions(FUNCTIONS, temporal, cast))
+    result = evaluate(program.root, lambda n: leaf(n, c, u, None, steps), temporal)
     if not isinstance(result, Tensor) or result.shape != u.shape:
         result = torch.zeros_like(u) + result
     return result, tuple(kept[n] for n in program.states)

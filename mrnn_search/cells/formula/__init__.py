@@ -2,7 +2,7 @@
 
 from .node import Node, make
 from .normal import normal_form, to_node
-from .program import Functions, Program, evaluate
+from .program import Program
 from .text import parse, show
 
-__all__ = ["Functions", "Node", "Program", "evaluate", "make", "normal_form", "parse", "show", "to_node"]
+__all__ = ["Node", "Program", "make", "normal_form", "parse", "show", "to_node"]

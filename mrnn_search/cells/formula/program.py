@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Any
 
 from ..._registry import SpecError
-from .node import STEP, TEMPORAL, Node, U, constant, make
+from .node import TEMPORAL, Node, U, constant, make
 from .text import _LATEX, _MATH, Lines, _Writer, latex_name, parse, show
 
 MAX_STATES = 16
@@ -189,49 +188,6 @@ def _linear(node: Node) -> bool:
     if op in ("neg", "prev", "momentum", "ema"):
         return _linear(args[0])
     return False
-
-
-# -- running -------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Functions:
-    """What a program is run with.
-
-    Attributes:
-        elementwise: operator or function -> its implementation, on floats and tensors alike.
-        temporal: function over time -> called with the node, the signal and the scalars.
-        cast: scalar, signal -> the scalar in the dtype and on the device of the signal.
-    """
-
-    elementwise: Mapping[str, Callable[..., Any]]
-    temporal: Callable[[Node, Any, Sequence[Any]], Any]
-    cast: Callable[[Any, Any], Any]
-
-
-def evaluate(root: Node, leaf: Callable[[Node], Any], functions: Functions) -> Any:
-    """The value of ``root``: each different node once, arguments first.
-
-    Args:
-        leaf: gives the values of numbers, coefficients, t, u and r.
-    """
-    values: dict[Node, Any] = {}
-    for node in root.walk():
-        if not node.args:
-            values[node] = leaf(node)
-            continue
-        given = [values[a] for a in node.args]
-        if node.op == "cycle":
-            values[node] = (leaf(STEP) - 1) % given[0] + 1
-            continue
-        if node.op in TEMPORAL:
-            values[node] = functions.temporal(node, given[0], given[1:])
-            continue
-        if node.is_signal and any(not a.is_signal for a in node.args):
-            like = next(v for a, v in zip(node.args, given, strict=True) if a.is_signal)
-            given = [v if a.is_signal else functions.cast(v, like) for a, v in zip(node.args, given, strict=True)]
-        values[node] = functions.elementwise[f"safe_{node.op}" if steep(node) else node.op](*given)
-    return values[root]
 
 
 def steep(node: Node) -> bool:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .node import ARITHMETIC, ELEMENTWISE, Node
-from .program import Functions, Program, evaluate
+from .node import ARITHMETIC, ELEMENTWISE, STEP, TEMPORAL, Node
+from .program import Program, steep
 
 
 def safe_sqrt(x: Tensor) -> Tensor:
@@ -92,6 +92,32 @@ def leaf(node: Node, c: Mapping[str, Any], u: Any, r: Any, t: Any) -> Any:
     return u if node.op == "u" else r
 
 
+def evaluate(root: Node, leaf: Callable[[Node], Any], temporal: Callable[[Node, Any, Sequence[Any]], Any]) -> Any:
+    """The value of ``root``: each different node once, arguments first.
+
+    Args:
+        leaf: gives the values of numbers, coefficients, t, u and r.
+        temporal: a function over time; called with its node, the signal and the scalars.
+    """
+    values: dict[Node, Any] = {}
+    for node in root.walk():
+        if not node.args:
+            values[node] = leaf(node)
+            continue
+        given = [values[a] for a in node.args]
+        if node.op == "cycle":
+            values[node] = (leaf(STEP) - 1) % given[0] + 1
+            continue
+        if node.op in TEMPORAL:
+            values[node] = temporal(node, given[0], given[1:])
+            continue
+        if node.is_signal and any(not a.is_signal for a in node.args):
+            like = next(v for a, v in zip(node.args, given, strict=True) if a.is_signal)
+            given = [v if a.is_signal else cast(v, like) for a, v in zip(node.args, given, strict=True)]
+        values[node] = FUNCTIONS[f"safe_{node.op}" if steep(node) else node.op](*given)
+    return values[root]
+
+
 def run_step(program: Program, c: Mapping[str, Any], u: Any, held: Sequence[Any], t: Any, r: Any = None) -> tuple[Any, tuple[Any, ...]]:
     """One step of a rule.
 
@@ -114,7 +140,7 @@ def run_step(program: Program, c: Mapping[str, Any], u: Any, held: Sequence[Any]
         after[node], value = advance(node, old, x, [cast(s, x) for s in scalars])
         return value
 
-    result = evaluate(program.root, lambda n: leaf(n, c, u, r, t), Functions(FUNCTIONS, temporal, cast))
+    result = evaluate(program.root, lambda n: leaf(n, c, u, r, t), temporal)
     if isinstance(u, Tensor) and (not isinstance(result, Tensor) or result.shape != u.shape):
         result = u.new_zeros(u.shape) + result  # a rule that is constant in some way
     return result, tuple(after[n] for n in program.states)
