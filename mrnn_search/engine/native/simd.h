@@ -29,7 +29,7 @@ static inline vf load(const float* p) {
 
 static inline void store(float* p, vf v) { std::memcpy(p, &v, sizeof v); }
 
-static inline vf all(float x) { return vf{} + x; }
+static inline vf all(float x) { return x - vf{}; }  // minus, not plus: -0 + 0 is not -0, so that a sum would be computed
 
 // The first n of WIDTH elements; the rest is zero, and is not touched in memory.
 static inline vf load_some(const float* p, int n) {
