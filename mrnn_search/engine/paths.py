@@ -45,7 +45,7 @@ def run_loop(
     inside, outside = split_bias(spec, w)
     u = F.linear(x, w["weight_ih"], inside)  # (T, B, G*H) or (N, G*H)
     if spec.scope == "drive":
-        d, held = _drive(spec, c, x, u, moments, t, packing)
+        d, held = drive(spec, at_input(c, x), u, moments, t, packing)
         steps = _by_step(d if outside is None else d + outside, packing)
         y, state = _recur(len(steps), packing, state, lambda k, now: base.step(w, steps[k], now, spec.options, add))
         return y, state, held
@@ -88,16 +88,34 @@ def _recur(
     return torch.cat(outputs), tuple(torch.cat(parts) for parts in zip(state, *reversed(ended), strict=True))
 
 
-def _drive(
-    spec: CellSpec, c: Coefficients, x: Tensor, u: Tensor, moments: Sequence[Tensor], t: Steps, packing: Packing | None
+def drive(
+    spec: CellSpec, c: Coefficients, u: Tensor, moments: Sequence[Tensor], t: Steps, packing: Packing | None = None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """What the gates see of the drive, laid out like ``u``, and the rule's last states."""
+    """What the gates see of the drive, laid out like ``u``, and the rule's last states. ``c``: floats and tensors, see `at_input`."""
     program, base, chosen = spec.rule_type.program, bases[spec.base], chosen_gates(spec)
     if program.plain:
         return u, ()
     seen = select(u, chosen, base.gates)
-    d, held = _sequence(spec, at_input(c, x), wide(seen) if program.states else seen, moments, t, packing)
+    d, held = _sequence(spec, c, wide(seen) if program.states else seen, moments, t, packing)
     return replace(u, d.to(u.dtype), chosen, base.gates), held
+
+
+def filtered(
+    spec: CellSpec, c: Coefficients, w: Weights, x: Tensor, t: Steps, packing: Packing | None = None
+) -> tuple[Tensor, Tensor, Tensor | None, tuple[Tensor, ...]]:
+    """A linear rule with scalar coefficients commutes with W (identity 2): it runs on the input, from a state of zero.
+
+    Its result on ``x_t`` and on a constant 1, whose column of the widened W is the drive's bias, if that is inside the rule.
+
+    Returns:
+        the filtered input, its weight, the bias that is left, and the rule's true last states, ``v_T = W z_T + b c_T``.
+    """
+    weight, bias, source = w["weight_ih"], w.get("bias_ih"), x
+    if bias is not None and spec.drive_bias == "inside":
+        weight, bias = torch.cat([weight, bias[:, None]], dim=1), None
+        source = torch.cat([x, x.new_ones(*x.shape[:-1], 1)], dim=-1)
+    z, last = _sequence(spec, c, source, [None] * len(spec.rule_type.program.states), t, packing)
+    return z.to(x.dtype), weight, bias, tuple(wide(F.linear(m, wide(weight))) for m in last)
 
 
 def _sequence(
@@ -130,23 +148,13 @@ def run_vendor(
     t: Steps = 0,
     packing: Packing | None = None,
 ) -> LayerResult:
-    """Torch's own kernel on the filtered input (identity 2): a linear rule with scalar coefficients commutes with W.
-
-    ``z_t`` is the rule's result on ``x_t`` and on a constant 1, whose column of the widened W is the drive's bias, if that
-    is inside the rule. Needs a rule state of zero; returns the true one, ``v_T = W z_T + b c_T``.
-    """
-    program = spec.rule_type.program
+    """Torch's own kernel on the filtered input, see `filtered`. Needs a rule state of zero; returns the true one."""
+    del moments  # zero, by the plan
     held: tuple[Tensor, ...] = ()
-    weight, bias = w["weight_ih"], w.get("bias_ih")
-    z = x
-    if not program.plain:
-        source = x
-        if bias is not None and spec.drive_bias == "inside":
-            weight, bias = torch.cat([weight, bias[:, None]], dim=1), torch.zeros_like(bias)
-            source = torch.cat([x, x.new_ones(*x.shape[:-1], 1)], dim=-1)
-        z, filtered = _sequence(spec, c, source, [None] * len(moments), t, packing)  # moments are zero, by the plan
-        z = z.to(x.dtype)
-        held = tuple(wide(F.linear(last, wide(weight))) for last in filtered)
+    weight, bias, z = w["weight_ih"], w.get("bias_ih"), x
+    if not spec.rule_type.program.plain:
+        z, weight, left, held = filtered(spec, c, w, x, t, packing)
+        bias = torch.zeros_like(bias) if left is None and bias is not None else left
     flat = [weight, w["weight_hh"]] + ([bias, w["bias_hh"]] if bias is not None else [])
     kernel = str(bases[spec.base].kernel(spec.options))
     hx = [s[None] for s in state] if kernel == "lstm" else state[0][None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,10 +18,11 @@ from ..cells.describe import num_parameters
 from ..cells.reference import FromInput, autocast_on, rule_channels
 from ..cells.rules.base import Rule
 from ..cells.spec import INITS, CellSpec
+from .fused import run_fused, transformed
 from .orthogonal import constrain, put, recentre_due, revive, settle, tie
 from .packing import Packing
 from .paths import PATHS, LayerResult
-from .planner import Plan, plan
+from .planner import Place, Plan, plan
 from .scan import wide, wide_dtype
 from .state import State, StateShape
 
@@ -54,7 +56,7 @@ class Recurrent(nn.Module):
         dropout: on the outputs of every layer but the last, in training.
         bidirectional: a second set of parameters reads the sequence backwards.
         init: "paper" (the released code's) or "torch" (uniform).
-        execution: "auto", "vendor", "loop" or "reference".
+        execution: "auto", "fused", "vendor", "loop" or "reference"; see `mrnn_search.engine.planner.Plan`.
         proj_size: 0; there for torch.nn.LSTM's signature.
         device, dtype: of the parameters, as in torch.nn.
 
@@ -189,12 +191,17 @@ class Recurrent(nn.Module):
 
     @property
     def execution(self) -> str:
-        """Which path runs and why. A carried rule state takes the loop; `plan_for` answers for a given state."""
-        return str(plan(self.spec, self._execution))
+        """Which path runs and why, for a tensor where the weights are. `plan_for` answers for a given input and state."""
+        return str(self.plan_for())
 
-    def plan_for(self, hx: object = None) -> Plan:
-        """The plan of ``forward(x, hx)``."""
-        return plan(self.spec, self._execution, rule_state=isinstance(hx, State))
+    def plan_for(self, x: Tensor | PackedSequence | None = None, hx: object = None) -> Plan:
+        """The plan of ``forward(x, hx)``; None: a tensor where the weights are, and no state."""
+        weight = self.get_parameter("weight_ih_l0")
+        data = x.data if isinstance(x, PackedSequence) else x
+        obstacle = "autocast is on" if data is not None and autocast_on(data) else "torch.func transforms it" if transformed() else ""
+        packed, carried = isinstance(x, PackedSequence), isinstance(hx, State)
+        place = Place(weight.device.type, weight.dtype, self.hidden_size, packed, carried, obstacle)
+        return plan(self.spec, self._execution, place)
 
     def flatten_parameters(self) -> None:
         """Does nothing; there for code that calls torch.nn.LSTM's: weights are handed to the kernels as they are."""
@@ -259,7 +266,9 @@ class Recurrent(nn.Module):
         """
         if self.training and self._recentres:
             recentre_due(self)
-        return self._unroll(x, hx, PATHS[self.plan_for(hx).kernel])
+        chosen = self.plan_for(x, hx)
+        run = functools.partial(run_fused, filters=chosen.filters) if chosen.kernel == "fused" else PATHS[chosen.kernel]
+        return self._unroll(x, hx, run)
 
     def _unroll(self, x: Tensor | PackedSequence, hx: Any, run: Callable[..., LayerResult]) -> tuple[Any, Any]:
         """`forward` with a given path: ``run`` is called once a layer and direction, in the order of `_suffixes`.

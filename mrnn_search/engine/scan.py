@@ -86,8 +86,7 @@ def _linear_scan(x: Tensor, decay: object, gain: object, initial: Tensor | None)
     constant = not any(isinstance(v, Tensor) and v.dim() for v in (decay, gain))
     shared: tuple[Tensor, Tensor] | None = None
     chunks, carried = [], initial
-    for start in range(0, x.shape[0], CHUNK):
-        part = x[start : start + CHUNK]
+    for start, part in zip(range(0, x.shape[0], CHUNK), x.split(CHUNK), strict=True):  # the gradient of a slice would be as long as x
         n = part.shape[0]
         if shared is None or not constant or shared[1].shape[-1] != n:
             shared = transfer(decays.narrow(-1, start, n), gains.narrow(-1, start, n))

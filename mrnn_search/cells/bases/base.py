@@ -105,6 +105,14 @@ class Base(ABC):
         return None
 
     @classmethod
+    def family(cls, options: Mapping[str, str]) -> str | None:
+        """Name of the fused kernels' recurrence ("lstm", "gru", "rnn_tanh", "rnn_relu", "modrelu") that `step` is; None: it is none.
+
+        A base that torch has a kernel for is one of them.
+        """
+        return cls.kernel(options)
+
+    @classmethod
     def shapes(cls, input_size: int, hidden_size: int, bias: bool) -> dict[str, tuple[int, ...]]:
         """Parameter name -> shape."""
         rows = cls.gates * hidden_size

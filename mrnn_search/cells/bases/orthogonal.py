@@ -115,6 +115,11 @@ class Orthogonal(Rotations):
         return (modrelu(join(d, F.linear(state[0], w["weight_hh"]), 0), w["modrelu_bias"]),)
 
     @classmethod
+    def family(cls, options: Mapping[str, str]) -> str | None:
+        del options
+        return "modrelu"
+
+    @classmethod
     def shapes(cls, input_size: int, hidden_size: int, bias: bool) -> dict[str, tuple[int, ...]]:
         return super().shapes(input_size, hidden_size, bias) | {"modrelu_bias": (hidden_size,)}
 

@@ -82,7 +82,7 @@ def scratch_floats(family: str, steps: int, batch: int, inputs: int, hidden: int
     """What the larger of the two passes needs for the length of a call: float32 numbers."""
     shape = _Shape(FAMILIES.index(family), steps, batch, inputs, hidden, lanes, threads)
     run = _functions().mrnn_scratch
-    return max(run(ctypes.byref(shape), 0), run(ctypes.byref(shape), 1))
+    return max(int(run(ctypes.byref(shape), backward)) for backward in (0, 1))
 
 
 def _functions() -> Any:
@@ -116,7 +116,7 @@ def _forward(family: str, keep: bool, there: Sequence[bool], flat: Sequence[Tens
     ys, cs, saved, alive = [], [], [], []
     pointers: list[int] = []
     for lane in lanes:
-        ready = LaneInput(*[None if t is None else t.contiguous() for t in lane])
+        ready = LaneInput._make(None if t is None else t.contiguous() for t in lane)
         y, c = _empty(ready.h0, shape), None if ready.c0 is None else torch.empty_like(ready.c0)
         kept = ready.h0.new_empty(floats) if keep else None
         pointers += [*map(_address, ready), _address(y), _address(c), _address(kept), *[0] * (POINTERS - INPUTS - 3)]
@@ -157,7 +157,7 @@ def _backward(
     results: list[Tensor] = []
     alive: list[object] = []  # what the kernel reads, and nobody else holds
     for k, lane in enumerate(lanes):
-        ready = LaneInput(*[None if t is None else t.contiguous() for t in lane])
+        ready = LaneInput._make(None if t is None else t.contiguous() for t in lane)
         dy, dc = grads[k], grads[count + k] if lane.c0 is not None else None
         dy = torch.zeros_like(ys[k]) if dy is None else dy.contiguous()
         dc = None if dc is None else dc.contiguous()
@@ -205,7 +205,7 @@ def _gradients(ctx: Any, wanted: Sequence[bool], grads: Sequence[Tensor | None],
     return [next(found) if want else None for want in wanted]
 
 
-@once_differentiable  # type: ignore[untyped-decorator]
+@once_differentiable
 def _operator_gradients(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[None, None, None, list[Tensor | None]]:
     return None, None, None, _gradients(ctx, ctx.needs_input_grad[3], grads, torch.ops.mrnn_search.recurrence_backward)
 
@@ -225,7 +225,7 @@ class _Recurrence(torch.autograd.Function):
         return tuple(found[:outputs])
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         return None, None, None, *_gradients(ctx, ctx.needs_input_grad[3:], grads, _backward)
 
@@ -233,7 +233,7 @@ class _Recurrence(torch.autograd.Function):
 def _lanes(there: Sequence[bool], flat: Sequence[Any]) -> list[LaneInput]:
     """What is in ``flat`` for each lane, and None for what is not there."""
     values = iter(flat)
-    return [LaneInput(*[next(values) if is_there else None for is_there in there]) for _ in range(len(flat) // sum(there))]
+    return [LaneInput._make(next(values) if is_there else None for is_there in there) for _ in range(len(flat) // sum(there))]
 
 
 def _shape(family: str, lanes: Sequence[LaneInput]) -> _Shape:
