@@ -6,6 +6,7 @@ arrangement; crews take turns, and all members of a crew start a turn together.
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ def _member(pipe: Connection, setting: Setting, side: str, threads: int, lanes: 
     """One process: builds its side, then makes as many updates as it is told, again and again, until told none."""
     from .sides import build
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is for the parent, which ends its members
     prepare(threads)
     one = build(side, setting, lanes)
     for _ in range(2):
@@ -144,9 +146,10 @@ class Teams:
 
     def __enter__(self) -> Teams:
         try:
-            for crew in self.crews:  # one after the other: they need the machine for their first updates
+            for crew in self.crews:
                 self.teams.append(_Team(crew, self.setting))
-                self.teams[-1].wait()
+            for team in self.teams:
+                team.wait()
         except BaseException:
             self.__exit__(None, None, None)
             raise

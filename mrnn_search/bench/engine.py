@@ -84,7 +84,7 @@ class Comparison:
         for timing in self.timings:
             numbers = {"median_ms": asdict(Spread.of(timing.wall_ms)), "speedup": asdict(self.speedup(timing))}
             sides.append(asdict(timing) | numbers)
-        return {"shape": self.shape, **self.setting.to_dict(), "execution": self.execution, "best_lanes": self.best.lanes, "sides": sides}
+        return _told(self.shape, self.setting) | {"execution": self.execution, "best_lanes": self.best.lanes, "sides": sides}
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Crews:
         rows = [asdict(h) | {"median_per_hour": asdict(Spread.of(h.per_hour))} for h in self.harvests]
         even = {side: self.threads_vs_processes(side) for side in ("loop", "engine")}
         told = {side: asdict(spread) for side, spread in even.items() if spread}
-        return {"shape": self.shape, **self.setting.to_dict(), "crews": rows, "threads_vs_processes": told}
+        return _told(self.shape, self.setting) | {"crews": rows, "threads_vs_processes": told}
 
 
 @dataclass
@@ -148,6 +148,11 @@ class Report:
             "processes": [c.to_dict() for c in self.crews],
             "targets": [asdict(v) | {"passed": v.passed} for v in self.verdicts()],
         }
+
+
+def _told(shape: str, setting: Setting) -> dict[str, Any]:
+    """Which comparison it is, as JSON data."""
+    return {"shape": shape, "base": setting.base, "rule": setting.rule, "loss": setting.loss, "device": setting.device}
 
 
 def compare(setting: Setting, shape: str, lanes: Sequence[int], seconds: float) -> Comparison:

@@ -98,8 +98,8 @@ def prepare(threads: int) -> Callable[[], None]:
     slower, which would measure the data and not the code.
     """
     before = torch.get_num_threads()
+    torch.set_flush_denormal(True)  # first: threads that are made from here on have it too
     torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
 
     def restore() -> None:
         torch.set_num_threads(before)

@@ -5,8 +5,7 @@ Shapes: K lanes, T time, B batch, I input, H hidden, G gate blocks.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -82,10 +81,6 @@ class Setting:
         x = torch.randn(lanes, s.batch, s.steps, s.inputs, generator=make)
         y = torch.randint(CLASSES, (lanes, s.batch), generator=make)
         return x.to(self.device), y.to(self.device)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data."""
-        return asdict(self)
 
 
 def classification_loss(logits: Tensor, y: Tensor) -> Tensor:

@@ -126,7 +126,9 @@ def _device(name: str) -> str:
 def _print(report: Report, settings: Settings) -> None:
     """Tables of ratios."""
     m = report.machine
-    print(f"{m['cpu']}, {', '.join(m['flags'])}; torch {m['torch']}; {settings.device}, threads {settings.threads}, loss {settings.loss}")
+    where = m["device_name"] or f"{m['cpu']} ({', '.join(m['flags'])})"
+    load = "" if m["load"] is None else f", load at the start {m['load']:.1f}"
+    print(f"{where}; torch {m['torch']}; threads {settings.threads}; loss {settings.loss}{load}")
     print("Times are per candidate and update. Ratios: how many times less than the loop takes; median (interquartile range).\n")
     packs = [f"engine K={k}" for k in settings.lanes]
     headings = ("", "base", "rule", "loop, ms", *packs, "torch.nn, plain", "products only", "execution")
