@@ -6,6 +6,8 @@ import inspect
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from mrnn_search.bench.loop import LOOP_CELLS, LoopModel
@@ -14,8 +16,6 @@ from mrnn_search.bench.setting import BASES, CLASSES, LOSSES, classification_los
 from mrnn_search.cells.rules import rules
 from mrnn_search.cells.spec import Candidate, CellSpec
 from mrnn_search.engine.train import SequenceModel
-
-STEPS, BATCH, INPUTS, HIDDEN = 9, 3, 5, 7
 
 
 def built_in() -> set[str]:
@@ -36,14 +36,16 @@ def test_the_lines_take_the_rules_coefficients_and_keep_no_more_than_they_say(ru
     assert d.shape == u.shape and [m.shape for m in after] == [m.shape for m in held]
 
 
-def results(base: str, rule: str, loss: str, init: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def results(
+    base: str, rule: str, loss: str, steps: int = 9, batch: int = 3, inputs: int = 5, hidden: int = 7, init: str = "torch"
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Logits, loss and every gradient: of the loop, and of the package's reference."""
     torch.manual_seed(3)
     spec = CellSpec(base, rule)
-    model = SequenceModel(Candidate(spec, HIDDEN, init=init), INPUTS, CLASSES).double()
-    loop = LoopModel(spec, INPUTS, HIDDEN, CLASSES, loss == "sequence").double().copy_(model)
+    model = SequenceModel(Candidate(spec, hidden, init=init), inputs, CLASSES).double()
+    loop = LoopModel(spec, inputs, hidden, CLASSES, loss == "sequence").double().copy_(model)
     reference = model.layer.reference()
-    x, y = torch.randn(BATCH, STEPS, INPUTS, dtype=torch.float64), torch.randint(CLASSES, (BATCH,))
+    x, y = torch.randn(batch, steps, inputs, dtype=torch.float64), torch.randint(CLASSES, (batch,))
     found = []
     for run in (loop, lambda x: model.readout(reference(x)[0] if loss == "sequence" else reference(x)[0][:, -1])):
         at = x.clone().requires_grad_()
@@ -56,15 +58,28 @@ def results(base: str, rule: str, loss: str, init: str) -> tuple[dict[str, Tenso
     return found[0], found[1]
 
 
+def same(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    assert mine.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(mine[name], value, rtol=1e-5, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
+
+
 @pytest.mark.parametrize("rule", sorted(LOOP_RULES))
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_loop_is_the_reference(base: str, rule: str, loss: str) -> None:
-    mine, theirs = results(base, rule, loss, "torch")
+    mine, theirs = results(base, rule, loss)
     assert len(mine) == 3 + (4 if base != "orthogonal" else 3) + 2
     for name, value in theirs.items():
         assert value.abs().max() > 0, name  # nothing is equal by being absent
-        torch.testing.assert_close(mine[name], value, rtol=1e-5, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
+    same(mine, theirs)
+
+
+@given(st.sampled_from(BASES), st.sampled_from(sorted(LOOP_RULES)), st.sampled_from(LOSSES), *[st.integers(1, 6)] * 4)
+@settings(max_examples=40)
+def test_in_awkward_sizes_too(base: str, rule: str, loss: str, steps: int, batch: int, inputs: int, hidden: int) -> None:
+    """One step, one sequence, one input, one unit; and the weights that a search starts from."""
+    same(*results(base, rule, loss, steps, batch, inputs, hidden, init="paper"))
 
 
 def test_the_comparison_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
