@@ -13,7 +13,7 @@ import pytest
 import mrnn_search
 
 ROOT = Path(mrnn_search.__file__).parent
-LAYERS = ("_registry", "cells", "engine", "benchmarks", "search", "results", "cli")  # lowest first
+LAYERS = ("_registry", "cells", "engine", "benchmarks", "search", "results", "bench", "cli")  # lowest first
 FORBIDDEN = {  # layer -> what it may not import
     "_registry": {"torch", "numpy", "optuna", "ray", "pandas", "pyarrow"},
     "cells": {"optuna", "ray", "pandas", "pyarrow", "scipy"},
@@ -21,6 +21,7 @@ FORBIDDEN = {  # layer -> what it may not import
     "benchmarks": {"optuna", "ray"},
     "search": {"pandas"},
     "results": {"ray"},
+    "bench": {"ray"},
     "cli": {"ray"},
 }
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
@@ -75,6 +76,9 @@ def test_imports_point_down(path: Path) -> None:
         ("engine/train.py", "import optuna.trial"),
         ("search/driver.py", "import ray"),
         ("search/ledger.py", "import pandas as pd"),
+        ("engine/planner.py", "from ..bench.setting import SHAPES"),
+        ("results/stats.py", "from ..bench import rounds"),
+        ("bench/engine.py", "from ..cli.tables import listing"),
     ],
 )
 def test_the_check_can_fail(path: str, source: str) -> None:

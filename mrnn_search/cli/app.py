@@ -8,6 +8,7 @@ import typer
 
 from .. import __version__
 from . import catalogue, doctor, run, study
+from .bench import bench
 from .exits import guarded
 
 app = typer.Typer(
@@ -43,3 +44,4 @@ for group, verbs in {
 }.items():
     for verb in verbs:
         app.command(rich_help_panel=group)(guarded(verb))
+app.add_typer(bench, rich_help_panel=KNOW)

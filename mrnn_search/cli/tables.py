@@ -96,15 +96,15 @@ def write(frame: pd.DataFrame, format: Format, output: Path | None, columns: Map
 
 def write_json(value: object) -> None:
     """One JSON value on stdout."""
-    print(json.dumps(_finite(value), indent=2, default=str, ensure_ascii=False, allow_nan=False))
+    print(json.dumps(finite(value), indent=2, default=str, ensure_ascii=False, allow_nan=False))
 
 
-def _finite(value: object) -> object:
+def finite(value: object) -> object:
     """``value`` with null for what JSON has no number for."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
