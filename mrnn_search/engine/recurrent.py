@@ -196,7 +196,7 @@ class Recurrent(nn.Module):
 
     def plan_for(self, x: Tensor | PackedSequence | None = None, hx: object = None) -> Plan:
         """The plan of ``forward(x, hx)``; None: a tensor where the weights are, and no state."""
-        weight = self.get_parameter("weight_ih_l0")
+        weight: Tensor = self.weight_ih_l0  # type: ignore[assignment]
         data = x.data if isinstance(x, PackedSequence) else x
         obstacle = "autocast is on" if data is not None and autocast_on(data) else "torch.func transforms it" if transformed() else ""
         packed, carried = isinstance(x, PackedSequence), isinstance(hx, State)
