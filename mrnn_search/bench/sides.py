@@ -10,9 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +17,11 @@ from torch import Tensor, nn
 from .._registry import UnknownNameError
 from ..cells.bases.base import bases
 from ..cells.spec import Candidate
-from ..engine.train import SequenceModel, make_optimizer
+from ..engine.lanes import Lanes
+from ..engine.train import SequenceModel
 from .loop import LoopModel
 from .setting import CLASSES, Setting, classification_loss
 
-LANES = "mrnn_search.engine.lanes"
 VENDOR: dict[str, Callable[..., nn.Module]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 
@@ -73,25 +70,18 @@ def _start(setting: Setting, candidate: Candidate, seed: int) -> SequenceModel:
 
 
 def engine(setting: Setting, lanes: int) -> Side:
-    """This package: K candidates, in lockstep where the engine has lanes."""
+    """This package: K candidates in lockstep."""
     x, y = setting.batch(lanes)  # (K, B, T, I), (K, B)
     candidates = setting.candidates(lanes)
-    if find_spec(LANES) is not None:
-        make: Any = import_module(LANES).Lanes
-        pack = make(candidates, list(range(lanes)), setting.shape.inputs, CLASSES, classification_loss, setting.device)
-        x.requires_grad_()
+    read = (lambda h: h[-1]) if setting.loss == "last" else (lambda h: h.transpose(0, 1))
+    pack = Lanes(candidates, list(range(lanes)), setting.shape.inputs, CLASSES, classification_loss, setting.device, read=read)
+    x.requires_grad_()
 
-        def update() -> None:
-            x.grad = None
-            pack.update(x, y)
+    def update() -> None:
+        x.grad = None
+        pack.update(x, y)
 
-        return Side("engine", lanes, update)
-    alone = []
-    for lane, candidate in enumerate(candidates):
-        model = _start(setting, candidate, lane)
-        whole = _WithReadout(model.layer, model.readout, setting.loss == "sequence").to(setting.device)
-        alone.append(_trainer(whole, make_optimizer(candidate, whole), x[lane], y[lane]))
-    return Side("engine", lanes, lambda: [update() for update in alone])
+    return Side("engine", lanes, update)
 
 
 def loop(setting: Setting, lanes: int = 1) -> Side:

@@ -1,11 +1,12 @@
 """A lane's state between rungs, as safetensors bytes: nothing is ever unpickled.
 
-Names: ``model.*`` the weights after the last epoch, ``best.*`` those of the best validation epoch, ``optim.N.*`` the
-optimizer's state of parameter N, ``meta.*`` scalars.
+Names: ``model.*`` the weights after the last epoch, ``best.*`` those of the best validation epoch, ``optim.*`` what the
+optimizer remembers, one number for each that trains, in the order of ``model.parameters()``, ``meta.*`` scalars.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -24,12 +25,11 @@ class Progress:
     best: dict[str, Tensor] | None = None
 
 
-def pack_state(model: nn.Module, optimizer: torch.optim.Optimizer, at: Progress) -> bytes:
-    """Everything that the next rung needs, as safetensors bytes."""
+def pack_state(model: nn.Module, memory: Mapping[str, Tensor], at: Progress) -> bytes:
+    """Everything that the next rung needs, as safetensors bytes. ``memory``: what the optimizer remembers, (P,) each."""
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     tensors |= {f"best.{k}": v for k, v in (at.best or {}).items()}
-    for n, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optim.{n}.{k}": torch.as_tensor(v) for k, v in state.items() if v is not None}
+    tensors |= {f"optim.{k}": v for k, v in memory.items()}
     tensors["meta.epoch"] = torch.tensor(at.epoch)
     tensors["meta.step"] = torch.tensor(at.step)
     tensors["meta.best_epoch"] = torch.tensor(at.best_epoch)
@@ -41,15 +41,15 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def unpack_state(data: bytes, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Fill ``model`` and ``optimizer`` from `pack_state`'s bytes; inverse of it."""
+def unpack_state(data: bytes, model: nn.Module, memory: Mapping[str, Tensor]) -> Progress:
+    """Fill ``model`` and ``memory`` from `pack_state`'s bytes; inverse of it."""
     tensors = load(data)
     model.load_state_dict(_under(tensors, "model."))
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in _under(tensors, "optim.").items():
-        n, name = key.split(".", 1)
-        state.setdefault(int(n), {})[name] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    held = _under(tensors, "optim.")
+    if held.keys() != memory.keys():
+        raise ValueError(f"the checkpoint has an optimizer's {', '.join(held) or 'nothing'}, expected: {', '.join(memory) or 'nothing'}")
+    for name, tensor in held.items():
+        memory[name].copy_(tensor)
     meta = _under(tensors, "meta.")
     return Progress(
         int(meta["epoch"]), int(meta["step"]), float(meta["best_value"]), int(meta["best_epoch"]), _under(tensors, "best.") or None

@@ -60,8 +60,15 @@ def run_fused_lanes(calls: Sequence[LayerCall]) -> list[LayerResult]:
     """Lanes of one base, with the same options, and equal shapes; the rules are each lane's own."""
     ready = [_lane(call) for call in calls]
     spec = calls[0].spec
-    ended = recurrence(str(bases[spec.base].family(spec.options)), [lane for lane, _ in ready])
-    return [(y, (y[-1],) if c is None else (y[-1], c), held) for (y, c), (_, held) in zip(ended, ready, strict=True)]
+    alike: dict[tuple[object, ...], list[int]] = {}  # a call of the kernel has the same arguments for each of its lanes
+    for k, (lane, _) in enumerate(ready):
+        alike.setdefault(tuple(None if tensor is None else tensor.shape for tensor in lane), []).append(k)
+    results: dict[int, LayerResult] = {}
+    for members in alike.values():
+        ended = recurrence(str(bases[spec.base].family(spec.options)), [ready[k][0] for k in members])
+        for k, (y, c) in zip(members, ended, strict=True):
+            results[k] = y, (y[-1],) if c is None else (y[-1], c), ready[k][1]
+    return [results[k] for k in range(len(calls))]
 
 
 def _lane(call: LayerCall) -> tuple[LaneInput, tuple[Tensor, ...]]:

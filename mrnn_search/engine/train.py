@@ -1,24 +1,23 @@
-"""Trains one candidate on one task, from one rung to the next. Same seed, same device: same curve, resumed or not."""
+"""Trains lanes on one task, from one rung to the next. Same seed, same device: same curve, resumed or not, alone or in any pack."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..cells.spec import Candidate
 from .checkpoint import Progress, best_layer, pack_state, unpack_state
-from .recurrent import Recurrent, parameter_groups
+from .lanes import Lanes
+from .model import SequenceModel
+from .seeds import derive_seed
 
-__all__ = ["Epoch", "LaneOutcome", "SequenceModel", "Task", "best_layer", "derive_seed", "train_lane"]
-
-EVALUATION_BATCH = 512  # sequences a forward pass without gradients
+__all__ = ["Epoch", "LaneOutcome", "LaneStart", "SequenceModel", "Task", "best_layer", "derive_seed", "train_lane", "train_lanes"]
 
 
 class Task(Protocol):
@@ -45,31 +44,6 @@ class Task(Protocol):
         """The metric over a whole split, from readouts (N, output_size)."""
 
 
-class SequenceModel(nn.Module):
-    """A recurrent layer and a linear readout of its last output: x (B, T, I) -> (B, output_size)."""
-
-    def __init__(self, candidate: Candidate, input_size: int, output_size: int) -> None:
-        super().__init__()
-        self.layer = Recurrent(
-            candidate.spec,
-            input_size,
-            candidate.hidden_size,
-            num_layers=candidate.num_layers,
-            batch_first=True,
-            dropout=candidate.dropout,
-            init=candidate.init,
-        )
-        self.readout = nn.Linear(candidate.hidden_size, output_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        outputs: Tensor = self.readout(self.layer(x)[0][:, -1])
-        return outputs
-
-    def num_parameters(self) -> int:
-        """How many numbers train."""
-        return self.layer.num_parameters() + sum(p.numel() for p in self.readout.parameters())
-
-
 @dataclass(frozen=True)
 class Epoch:
     """One finished epoch: ``value`` is the task's metric on validation, ``train_loss`` the mean over its updates."""
@@ -93,6 +67,7 @@ class LaneOutcome:
         test_value: the metric on the test split with the best epoch's weights; None unless it was to be read.
         parameters: how many numbers train (recurrent layer and readout).
         execution: which path ran and why (`Recurrent.execution`).
+        seconds: the lane's share of the time that its pack trained.
     """
 
     error: str | None
@@ -103,6 +78,7 @@ class LaneOutcome:
     test_value: float | None
     parameters: int
     execution: str
+    seconds: float = 0.0
 
     @classmethod
     def failed(cls, error: str) -> LaneOutcome:
@@ -110,64 +86,173 @@ class LaneOutcome:
         return cls(error, (), math.nan, 0, None, None, 0, "none")
 
 
-def derive_seed(*parts: object) -> int:
-    """A 63-bit seed from anything printable; differs in every bit when any part differs."""
-    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:8], "big") >> 1
+@dataclass(frozen=True)
+class LaneStart:
+    """A lane to train: ``seed`` is of initial weights, data order and dropout; ``checkpoint``: bytes of its last rung, None at epoch 0."""
+
+    candidate: Candidate
+    seed: int
+    checkpoint: bytes | None = None
 
 
-def make_optimizer(candidate: Candidate, model: nn.Module) -> torch.optim.Optimizer:
-    """The candidate's optimizer; RMSprop has alpha = 0.9, as the paper's recipes for the LSTM family."""
-    orthogonal = candidate.lr / 10 if candidate.lr_orthogonal is None else candidate.lr_orthogonal
-    groups = parameter_groups(model, candidate.lr, orthogonal)
-    make: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
-        "rmsprop": lambda g: torch.optim.RMSprop(g, lr=candidate.lr, alpha=0.9),
-        "adam": lambda g: torch.optim.Adam(g, lr=candidate.lr),
-        "sgd": lambda g: torch.optim.SGD(g, lr=candidate.lr),
-    }
-    return make[candidate.optimizer](groups)
+class _Lane:
+    """What is kept of a lane beside its numbers."""
+
+    def __init__(self, position: int, at: Progress, parameters: int, execution: str) -> None:
+        self.position, self.at, self.parameters, self.execution = position, at, parameters, execution
+        self.rows: list[Epoch] = []
+        self.spent = 0.0
+
+    def outcome(self, error: str | None, checkpoint: bytes | None, test_value: float | None) -> LaneOutcome:
+        best = self.at.best_value, self.at.best_epoch
+        return LaneOutcome(error, tuple(self.rows), *best, checkpoint, test_value, self.parameters, self.execution, self.spent)
 
 
-@torch.no_grad()
-def readouts(model: nn.Module, x: Tensor) -> Tensor:
-    """Readouts (N, output_size) of a whole split, in evaluation mode."""
-    model.eval()
-    return torch.cat([model(part) for part in x.split(EVALUATION_BATCH)])
+class _Pack:
+    """Lanes on their way from one rung to the next; those that fail leave."""
 
+    def __init__(self, task: Task, starts: Sequence[LaneStart], start_epoch: int, limit: float, device: str) -> None:
+        self.task, self.limit = task, limit
+        candidates = [s.candidate for s in starts]
+        self.lanes = Lanes(candidates, [s.seed for s in starts], task.input_size, task.output_size, task.loss, device)
+        self.live: list[_Lane] = []
+        self.failed: dict[int, LaneOutcome] = {}
+        for k, (start, model) in enumerate(zip(starts, self.lanes.models, strict=True)):
+            at = Progress() if start.checkpoint is None else unpack_state(start.checkpoint, model, self.lanes.memory_of(k))
+            if at.epoch != start_epoch:
+                raise ValueError(f"checkpoint stands at epoch {at.epoch}, not at {start_epoch}")
+            self.live.append(_Lane(k, at, model.num_parameters(), model.layer.execution))
+        self.lanes.step = self.live[0].at.step
 
-class LaneFailure(Exception):
-    """A lane cannot go on; the text is the reason that the ledger keeps."""
+    def drop(self, errors: Mapping[int, str]) -> None:
+        """Take out the lanes at these places."""
+        if not errors:
+            return
+        for k, error in errors.items():
+            self.failed[self.live[k].position] = self.live[k].outcome(error, None, None)
+        left = [k for k in range(len(self.live)) if k not in errors]
+        self.live = [self.live[k] for k in left]
+        self.lanes.keep(left)
 
+    def train_epoch(self) -> None:
+        """One pass over the training split, and the validation split at its end."""
+        x, y = self.task.train
+        epoch = self.live[0].at.epoch
+        clock, orders = time.monotonic(), [self._order(seed, epoch, len(x)) for seed in self.lanes.seeds]
+        size = self.lanes.candidates[0].batch_size
+        self.lanes.begin_epoch(epoch)
+        totals, batches = {lane.position: 0.0 for lane in self.live}, 0
+        for first in range(0, len(x), size):
+            rows = [orders[k][first : first + size] for k in range(len(self.live))]
+            losses = self.lanes.update([x[r] for r in rows], [y[r] for r in rows])
+            batches += 1
+            clock = self._share(clock)
+            for lane, loss in zip(self.live, losses, strict=True):
+                lane.at.step += 1
+                totals[lane.position] += loss
+            bad = self._failures(losses)
+            if bad:
+                orders = [order for k, order in enumerate(orders) if k not in bad]
+                self.drop(bad)
+                if not self.live:
+                    return
+        self._validate({position: total / batches for position, total in totals.items()}, clock)
 
-def _train_epoch(
-    task: Task, candidate: Candidate, model: nn.Module, optimizer: torch.optim.Optimizer, at: Progress, seed: int, deadline: float
-) -> float:
-    """One pass over the training split; returns the mean loss. Counts steps in ``at``."""
-    x, y = task.train
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(derive_seed(seed, "order", at.epoch)))
-    torch.manual_seed(derive_seed(seed, "dropout", at.epoch))
-    model.train()
-    total, batches = 0.0, 0
-    for rows in order.split(candidate.batch_size):
-        optimizer.zero_grad(set_to_none=True)
-        loss = task.loss(model(x[rows]), y[rows])
-        at.step += 1
-        number = loss.item()
-        if not math.isfinite(number):
-            raise LaneFailure(f"loss is {number} at epoch {at.epoch + 1}, step {at.step}")
-        loss.backward()
-        if candidate.clip is not None:
-            norm = nn.utils.clip_grad_norm_(model.parameters(), candidate.clip)
-            if not torch.isfinite(norm):
-                raise LaneFailure(f"gradient norm is {norm.item()} at epoch {at.epoch + 1}, step {at.step}")
-        optimizer.step()
-        total, batches = total + number, batches + 1
-        if time.monotonic() > deadline:
-            raise LaneFailure(f"ran past its time limit at epoch {at.epoch + 1}, step {at.step}")
-    return total / batches
+    @staticmethod
+    def _order(seed: int, epoch: int, count: int) -> Tensor:
+        return torch.randperm(count, generator=torch.Generator().manual_seed(derive_seed(seed, "order", epoch)))
+
+    def _share(self, clock: float) -> float:
+        """Every lane pays for its part of the time since ``clock``."""
+        now = time.monotonic()
+        for lane in self.live:
+            lane.spent += (now - clock) / len(self.live)
+        return now
+
+    def _failures(self, losses: Sequence[float]) -> dict[int, str]:
+        found = {}
+        for k, (lane, loss, norm) in enumerate(zip(self.live, losses, self.lanes.norms, strict=True)):
+            place = f"at epoch {lane.at.epoch + 1}, step {lane.at.step}"
+            if not math.isfinite(loss):
+                found[k] = f"loss is {loss} {place}"
+            elif norm is not None and not math.isfinite(norm):
+                found[k] = f"gradient norm is {norm} {place}"
+            elif lane.spent > self.limit:
+                found[k] = f"ran past its time limit {place}"
+        return found
+
+    def _validate(self, losses: Mapping[int, float], clock: float) -> None:
+        x, y = self.task.validation
+        outputs = self.lanes.outputs(x)
+        bad = {
+            k: f"validation outputs are not finite after epoch {lane.at.epoch + 1}"
+            for k, lane in enumerate(self.live)
+            if not torch.isfinite(outputs[k]).all()
+        }
+        self._share(clock)
+        for k, (lane, model) in enumerate(zip(self.live, self.lanes.models, strict=True)):
+            if k in bad:
+                continue
+            at, value = lane.at, self.task.score(outputs[k], y)
+            at.epoch += 1
+            if _better(self.task, value, at.best_value):
+                at.best_value, at.best_epoch = value, at.epoch
+                at.best = {name: v.detach().clone() for name, v in model.state_dict().items()}
+            lane.rows.append(Epoch(at.epoch, at.step, losses[lane.position], value, lane.spent - sum(row.seconds for row in lane.rows)))
+        self.drop(bad)
+
+    def finish(self, test: tuple[Tensor, Tensor] | None) -> list[LaneOutcome]:
+        """The outcomes, in the order of the starts; reads the test split, if it is given, with the best weights."""
+        saved = [
+            pack_state(model, self.lanes.memory_of(k), lane.at)
+            for k, (lane, model) in enumerate(zip(self.live, self.lanes.models, strict=True))
+        ]
+        values: list[float | None] = [None] * len(self.live)
+        if test is not None and self.live:
+            for lane, model in zip(self.live, self.lanes.models, strict=True):
+                if lane.at.best is not None:
+                    model.load_state_dict(lane.at.best)
+            values = [
+                self.task.score(outputs, test[1]) if lane.at.best else None
+                for lane, outputs in zip(self.live, self.lanes.outputs(test[0]), strict=True)
+            ]
+        done = {lane.position: lane.outcome(None, data, value) for lane, data, value in zip(self.live, saved, values, strict=True)}
+        return [outcome for _, outcome in sorted((done | self.failed).items())]
 
 
 def _better(task: Task, new: float, old: float) -> bool:
     return math.isnan(old) or (new > old if task.direction == "maximize" else new < old)
+
+
+def train_lanes(
+    task: Task,
+    starts: Sequence[LaneStart],
+    start_epoch: int,
+    stop_epoch: int,
+    *,
+    test: tuple[Tensor, Tensor] | None = None,
+    timeout_s: float | None = None,
+    device: str = "cpu",
+) -> list[LaneOutcome]:
+    """Train lanes in lockstep from ``start_epoch`` to ``stop_epoch`` finished epochs.
+
+    Args:
+        starts: of one base, hidden size, number of layers, optimizer and batch size.
+        test: also score this split once, with the best validation epoch's weights.
+        timeout_s: seconds after which a lane fails: its share of the time that the pack takes; None: no limit.
+
+    Returns:
+        an outcome for each; ``error`` is set where the loss or a gradient was not finite, or the time ran out.
+
+    Raises:
+        ValueError: a checkpoint does not stand at ``start_epoch``; lanes that cannot train together.
+        RuntimeError, MemoryError: torch could not compute a cell, or memory ran out.
+    """
+    pack = _Pack(task, starts, start_epoch, math.inf if timeout_s is None else timeout_s, device)
+    for _ in range(start_epoch, stop_epoch):
+        if pack.live:
+            pack.train_epoch()
+    return pack.finish(test)
 
 
 def train_lane(
@@ -182,49 +267,6 @@ def train_lane(
     timeout_s: float | None = None,
     device: str = "cpu",
 ) -> LaneOutcome:
-    """Train ``candidate`` from ``start_epoch`` to ``stop_epoch`` finished epochs.
-
-    Args:
-        seed: of initial weights, data order and dropout.
-        checkpoint: the bytes that the call up to ``start_epoch`` returned; None at epoch 0.
-        test: also score this split once, with the best validation epoch's weights.
-        timeout_s: seconds after which the lane fails; None: no limit.
-
-    Returns:
-        The outcome; ``error`` is set when the loss or a gradient is not finite, or the time ran out.
-
-    Raises:
-        ValueError: the checkpoint does not stand at ``start_epoch``.
-        RuntimeError, MemoryError: torch could not compute the cell, or memory ran out.
-    """
-    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "init"))
-        model = SequenceModel(candidate, task.input_size, task.output_size).to(device)
-        optimizer = make_optimizer(candidate, model)
-        at = Progress() if checkpoint is None else unpack_state(checkpoint, model, optimizer)
-        if at.epoch != start_epoch:
-            raise ValueError(f"checkpoint stands at epoch {at.epoch}, not at {start_epoch}")
-        rows: list[Epoch] = []
-        error: str | None = None
-        try:
-            while at.epoch < stop_epoch:
-                clock = time.monotonic()
-                loss = _train_epoch(task, candidate, model, optimizer, at, seed, deadline)
-                outputs = readouts(model, task.validation[0])
-                if not torch.isfinite(outputs).all():
-                    raise LaneFailure(f"validation outputs are not finite after epoch {at.epoch + 1}")
-                value = task.score(outputs, task.validation[1])
-                at.epoch += 1
-                if _better(task, value, at.best_value):
-                    at.best_value, at.best_epoch = value, at.epoch
-                    at.best = {k: v.detach().clone() for k, v in model.state_dict().items()}
-                rows.append(Epoch(at.epoch, at.step, loss, value, time.monotonic() - clock))
-        except LaneFailure as failure:
-            error = str(failure)
-        data = None if error else pack_state(model, optimizer, at)
-        test_value = None
-        if test is not None and error is None and at.best is not None:
-            model.load_state_dict(at.best)
-            test_value = task.score(readouts(model, test[0]), test[1])
-    return LaneOutcome(error, tuple(rows), at.best_value, at.best_epoch, data, test_value, model.num_parameters(), model.layer.execution)
+    """One lane alone, see `train_lanes`: the same curve as in any pack."""
+    start = LaneStart(candidate, seed, checkpoint)
+    return train_lanes(task, [start], start_epoch, stop_epoch, test=test, timeout_s=timeout_s, device=device)[0]

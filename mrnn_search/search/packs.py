@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import platform
-import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..benchmarks import load_benchmark
+from ..benchmarks import Benchmark, load_benchmark
+from ..benchmarks.base import Split
 from ..cells.spec import Candidate
-from ..engine.train import LaneOutcome, train_lane
+from ..engine.train import LaneOutcome, LaneStart, train_lanes
 
+SPLIT = "in a part of its pack, which could not run whole"
 NO_WORKER = "none"  # the worker of a pack that lost every worker it had
 
 
@@ -45,7 +47,7 @@ class Pack:
         benchmark: its registered name.
         read_test: also read the test split, once a lane, with the weights of the best validation epoch. Confirmation only.
         data_dir: folder of the user's data; None for data that a package ships.
-        timeout_s: seconds that one lane may take from ``start_epoch`` to ``stop_epoch``; None: no limit.
+        timeout_s: seconds that one lane may take, its share of the pack's time, from ``start_epoch`` to ``stop_epoch``; None: no limit.
     """
 
     pack_id: str
@@ -78,20 +80,28 @@ class PackResult:
 
 
 def train_pack(pack: Pack, device: str = "cpu") -> PackResult:
-    """Train every lane of ``pack`` on ``device``, one after the other; a lane that fails leaves the others alone."""
+    """Train the lanes of ``pack`` in lockstep on ``device``; a lane that fails leaves the others alone."""
     task = load_benchmark(pack.benchmark, Path(pack.data_dir) if pack.data_dir else None, device)
     test = task.open_test() if pack.read_test else None
-    results = []
-    for lane in pack.lanes:
-        begun = time.monotonic()
-        try:
-            stretch = lane.checkpoint, pack.start_epoch, pack.stop_epoch
-            outcome = train_lane(task, lane.candidate, lane.seed, *stretch, test=test, timeout_s=pack.timeout_s, device=device)
-        except (RuntimeError, MemoryError) as error:  # torch's for out of memory, a failed factorisation, an impossible shape
+    outcomes = _train(pack, task, pack.lanes, test, device)
+    lanes = tuple(LaneResult(lane.key, outcome, outcome.seconds) for lane, outcome in zip(pack.lanes, outcomes, strict=True))
+    return PackResult(pack.pack_id, lanes, f"{platform.node()}:{os.getpid()}", device)
+
+
+def _train(pack: Pack, task: Benchmark, lanes: Sequence[Lane], test: Split | None, device: str) -> list[LaneOutcome]:
+    """All lanes together; where that cannot be done, in halves, so that a lane that nothing can be done with fails alone."""
+    starts = [LaneStart(lane.candidate, lane.seed, lane.checkpoint) for lane in lanes]
+    try:
+        return train_lanes(task, starts, pack.start_epoch, pack.stop_epoch, test=test, timeout_s=pack.timeout_s, device=device)
+    except (RuntimeError, MemoryError) as error:  # torch's for out of memory, a failed factorisation, an impossible shape
+        if len(lanes) == 1:
             reason = (str(error).strip() or "no reason given").splitlines()[0]
-            outcome = LaneOutcome.failed(f"{type(error).__name__}: {reason}")
-        results.append(LaneResult(lane.key, outcome, time.monotonic() - begun))
-    return PackResult(pack.pack_id, tuple(results), f"{platform.node()}:{os.getpid()}", device)
+            return [LaneOutcome.failed(f"{type(error).__name__}: {reason}")]
+    half = len(lanes) // 2
+    parts = [_train(pack, task, part, test, device) for part in (lanes[:half], lanes[half:])]
+    return [
+        replace(o, execution=f"{o.execution}; {SPLIT}") if o.error is None and SPLIT not in o.execution else o for p in parts for o in p
+    ]
 
 
 def failed_pack(pack: Pack, error: str) -> PackResult:

@@ -1,0 +1,169 @@
+"""Lanes: candidates of one base and shape, or seeds of one, that train in lockstep in one program.
+
+All numbers that train lie in one table with a row for each lane, their gradients in another: an optimizer step is a handful
+of operations whatever the number of lanes. A lane's curve does not depend, bit for bit, on its neighbours.
+
+Shapes: K lanes, P parameters of a lane, N sequences, B batch, T time, I input.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import increment_version
+
+from ..cells.spec import Candidate
+from .lane_layers import forward_lanes
+from .model import SequenceModel
+from .optimizers import MEMORY, OPTIMIZERS, clip
+from .recurrent import parameter_groups
+from .seeds import derive_seed
+
+EVALUATION_BATCH = 512  # sequences a forward pass without gradients
+
+
+class Lanes:
+    """K models and their optimizer.
+
+    Args:
+        candidates: of one base, hidden size, number of layers and optimizer; rules, coefficients, options, learning rates,
+            clips, inits and dropouts are each lane's own.
+        seeds: of initial weights and dropout, one a lane.
+        input_size, output_size: I, and the readout's width.
+        loss: mean loss of readouts (B, output_size) and targets (B,).
+        device: where everything lives.
+        read: what of a layer's outputs (T, B, H) the readout sees; the last step's unless another is given.
+
+    Attributes:
+        models: one a lane, on the tables' rows.
+        table, grads: (K, P) float32; of each row the first ``widths[k]`` numbers count.
+        memory: what the optimizer remembers, (K, P) each.
+        norms: of each lane's gradient at the last update, before its clip; None: it has none.
+        step: updates so far.
+
+    Raises:
+        ValueError: candidates that cannot train together.
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        seeds: Sequence[int],
+        input_size: int,
+        output_size: int,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        device: str = "cpu",
+        read: Callable[[Tensor], Tensor] = lambda h: h[-1],
+    ) -> None:
+        if len({(c.spec.base, c.hidden_size, c.num_layers, c.optimizer) for c in candidates}) != 1 or len(candidates) != len(seeds):
+            raise ValueError("lanes have one base, hidden size, number of layers and optimizer, and a seed each")
+        self.candidates, self.seeds = list(candidates), list(seeds)
+        self.loss, self.device, self.read = loss, device, read
+        self.models = [_initial(c, s, input_size, output_size).to(device) for c, s in zip(candidates, seeds, strict=True)]
+        self.generators = [torch.Generator(device=device) for _ in seeds]
+        self.step = 0
+        self.norms: list[float | None] = [None] * len(seeds)
+        self.widths = [sum(p.numel() for p in model.parameters()) for model in self.models]
+        self.table = torch.zeros(len(self.models), max(self.widths), device=device)  # fewer learned coefficients: zeros at the end
+        self.rates = torch.zeros_like(self.table)
+        for model, candidate, row, rates in zip(self.models, self.candidates, self.table, self.rates, strict=True):
+            slow = candidate.lr / 10 if candidate.lr_orthogonal is None else candidate.lr_orthogonal
+            rate = {id(p): group["lr"] for group in parameter_groups(model, candidate.lr, slow) for p in group["params"]}
+            for parameter, here, there in zip(model.parameters(), _views(model, row), _views(model, rates), strict=True):
+                here.copy_(parameter.detach())
+                there.fill_(rate[id(parameter)])
+        self.memory = {name: torch.zeros_like(self.table) for name in MEMORY[candidates[0].optimizer]}
+        self._tie()
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+    def _tie(self) -> None:
+        """Parameters and gradients are the tables' rows."""
+        self.grads = torch.zeros_like(self.table)
+        for model, row, grads in zip(self.models, self.table, self.grads, strict=True):
+            for parameter, here, gradient in zip(model.parameters(), _views(model, row), _views(model, grads), strict=True):
+                parameter.data, parameter.grad = here, gradient
+
+    def memory_of(self, lane: int) -> dict[str, Tensor]:
+        """What the optimizer remembers of one lane: its rows, to read and to write."""
+        return {name: held[lane, : self.widths[lane]] for name, held in self.memory.items()}
+
+    def keep(self, lanes: Sequence[int]) -> None:
+        """Go on with these lanes alone; tables shrink to them."""
+        index = torch.tensor(lanes, dtype=torch.long, device=self.device)
+        self.table, self.rates = self.table[index], self.rates[index]
+        self.memory = {name: held[index] for name, held in self.memory.items()}
+        for name in ("models", "candidates", "seeds", "generators", "widths"):
+            setattr(self, name, [getattr(self, name)[k] for k in lanes])
+        self._tie()
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Seed what dropout draws in this epoch."""
+        for generator, seed in zip(self.generators, self.seeds, strict=True):
+            generator.manual_seed(derive_seed(seed, "dropout", epoch))
+
+    def update(self, x: Tensor | Sequence[Tensor], y: Tensor | Sequence[Tensor]) -> list[float]:
+        """One optimizer step of every lane, on a batch of its own.
+
+        Args:
+            x: for each lane (B, T, I); y: (B,).
+
+        Returns:
+            losses before the step. A lane whose loss is not finite is left as it is, and so is one with a clip whose gradient is not:
+            its entry of `norms` says so.
+        """
+        for model in self.models:
+            model.train()
+        readouts = self._readouts([part.transpose(0, 1).contiguous() for part in x])
+        losses = [self.loss(out, target) for out, target in zip(readouts, y, strict=True)]
+        values: list[float] = torch.stack([loss.detach() for loss in losses]).tolist()
+        good = [loss for loss, value in zip(losses, values, strict=True) if math.isfinite(value)]
+        self.grads.zero_()
+        if good:
+            torch.autograd.backward(good)
+        own = [row[:width] for row, width in zip(self.grads, self.widths, strict=True)]
+        self.norms = clip(own, [c.clip for c in self.candidates])
+        self.step += 1
+        self._move([math.isfinite(v) and (n is None or math.isfinite(n)) for v, n in zip(values, self.norms, strict=True)])
+        return values
+
+    @torch.no_grad()
+    def _move(self, live: Sequence[bool]) -> None:
+        back = OPTIMIZERS[self.candidates[0].optimizer](self.grads, self.memory, self.step).mul_(self.rates)
+        for row, moves in zip(back, live, strict=True):
+            if not moves:
+                row.zero_()
+        self.table.sub_(back)
+        for model in self.models:  # the rows changed behind the parameters' backs: some count their steps by this
+            increment_version(list(model.parameters()))
+
+    @torch.no_grad()
+    def outputs(self, x: Tensor) -> Tensor:
+        """Readouts (K, N, output_size) of all lanes on the same sequences (N, T, I), in evaluation mode."""
+        for model in self.models:
+            model.eval()
+        parts = [self._readouts([part.transpose(0, 1).contiguous()] * len(self)) for part in x.split(EVALUATION_BATCH)]
+        return torch.stack([torch.cat(lane) for lane in zip(*parts, strict=True)])
+
+    def _readouts(self, x: list[Tensor]) -> list[Tensor]:
+        hidden = forward_lanes([model.layer for model in self.models], x, self.generators)
+        return [model.readout(self.read(h)) for model, h in zip(self.models, hidden, strict=True)]
+
+
+def _initial(candidate: Candidate, seed: int, input_size: int, output_size: int) -> SequenceModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "init"))
+        return SequenceModel(candidate, input_size, output_size)
+
+
+def _views(model: nn.Module, row: Tensor) -> list[Tensor]:
+    """The row (P,) cut into the shapes of the model's parameters, in their order."""
+    parts, at = [], 0
+    for parameter in model.parameters():
+        parts.append(row[at : at + parameter.numel()].view(parameter.shape))
+        at += parameter.numel()
+    return parts
