@@ -58,8 +58,8 @@ OPERATION(Fms, (vf a, vf b, vf c), a * b - c);
 OPERATION(Fnma, (vf a, vf b, vf c), c - a * b);
 OPERATION(MaxGrad, (vf g, vf a, vf b), (a < b ? zero() : a == b ? 0.5f * g : g));  // what a gets of max(a, b), b of min(a, b)
 // Of equal entries the last one is the peak; 0 is nobody's, as it is where a peak starts.
-OPERATION(PeakGrad, (vf g, vf a, vf old), ((a >= old) & (a != zero()) ? g : zero()));
-OPERATION(PeakRest, (vf g, vf a, vf old), ((a >= old) & (a != zero()) ? zero() : g));
+OPERATION(PeakGrad, (vf g, vf a, vf old), ((a < old) | (a == zero()) ? zero() : g));
+OPERATION(PeakRest, (vf g, vf a, vf old), ((a < old) | (a == zero()) ? g : zero()));
 
 OPERATION(Dot2, (vf a, vf b, vf c, vf d), a * b + c * d);
 
