@@ -267,11 +267,13 @@ def lower(step: Step, outputs: dict[Place, Value], sums: Iterable[tuple[int, Val
     """The instructions that compute ``outputs`` and add ``sums`` to the gradients of slots, and nothing else."""
     operations = list(step.operations)
     sums = list(sums)
-    needed = _needed(operations, [*outputs.values(), *(v for _, v in sums)])
-    uses = Counter(a for k in needed for a in _arguments(operations[k]))
-    uses.update([*outputs.values(), *(v for _, v in sums)])
-    for k in needed:
-        operations[k] = _joined(operations, operations[k], uses)
+    results = [*outputs.values(), *(v for _, v in sums)]
+    for join in (_sum_of_products, _longer):
+        needed = _needed(operations, results)
+        uses = Counter(a for k in needed for a in _arguments(operations[k]))
+        uses.update(results)
+        for k in needed:
+            operations[k] = join(operations, operations[k], uses)
     adds = [_sum(operations, value, uses) for _, value in sums]
     needed = _needed(operations, [*outputs.values(), *(a for _, args in adds for a in args)])
 
@@ -320,20 +322,50 @@ def _needed(operations: Sequence[Operation], results: Iterable[Value]) -> list[V
     return sorted(found)
 
 
-def _joined(operations: Sequence[Operation], operation: Operation, uses: Counter[Value]) -> Operation:
-    """A sum with the products in it that are used nowhere else."""
+def _sum_of_products(operations: Sequence[Operation], operation: Operation, uses: Counter[Value]) -> Operation:
+    """A sum with the products in it; they are left out if they were used in sums only."""
     name, *args = operation
     if name not in ("add", "sub"):
         return operation
     one, other = args
-    products = [operations[a][1:] if operations[a][0] == "mul" and uses[a] == 1 else None for a in args]
-    first, second = products
+    first, second = (operations[a][1:] if operations[a][0] == "mul" else None for a in args)
     if name == "add" and first and second:
         return ("dot2", *first, *second)
     if first:
         return ("fma" if name == "add" else "fms", *first, other)
     if second:
         return ("fma" if name == "add" else "fnma", *second, one)
+    return operation
+
+
+def _longer(operations: Sequence[Operation], operation: Operation, uses: Counter[Value]) -> Operation:
+    """An operation with what only it uses: longer products, squares in filters, roots of sums and their inverses."""
+
+    def inside(value: Value, *names: str) -> Operation:
+        return operations[value] if operations[value][0] in names and uses[value] == 1 else ()
+
+    name, *args = operation
+    match name:
+        case "mul":
+            for a, b in (args, args[::-1]):
+                if (one := inside(a, "mul")) and (other := inside(b, "mul")):
+                    return ("mul4", *one[1:], *other[1:])
+                if one := inside(a, "mul", "mul3"):
+                    return ("mul3" if len(one) == 3 else "mul4", *one[1:], b)
+        case "dot2":
+            for pair, rest in ((args[:2], args[2:]), (args[2:], args[:2])):
+                for a, b in (pair, pair[::-1]):
+                    if (one := inside(b, "mul")) and one[1] == one[2]:
+                        return ("dot2_square", *rest, a, one[1])
+        case "sqrt":
+            if one := inside(args[0], "add"):
+                return ("root_sum", *one[1:])
+        case "recip":
+            if one := inside(args[0], "sqrt", "root_sum"):
+                return ("inverse_root" if one[0] == "sqrt" else "inverse_root_sum", *one[1:])
+        case "div":
+            if one := inside(args[1], "root_sum"):
+                return ("div_root_sum", args[0], *one[1:])
     return operation
 
 

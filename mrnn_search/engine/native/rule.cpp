@@ -31,6 +31,7 @@ OPERATION(Abs, (vf a), absolute(a));
 OPERATION(Sign, (vf a), (a > zero() ? all(1.0f) : a < zero() ? all(-1.0f) : zero()));
 OPERATION(Sqrt, (vf a), root(a));
 OPERATION(Recip, (vf a), 1.0f / a);
+OPERATION(InverseRoot, (vf a), 1.0f / root(a));
 OPERATION(Exp, (vf a), exponential_to_infinity(a));
 OPERATION(Log, (vf a), logarithm(a));
 OPERATION(Tanh, (vf a), hyperbolic_tangent(a));
@@ -43,6 +44,8 @@ OPERATION(Mul, (vf a, vf b), a * b);
 OPERATION(Div, (vf a, vf b), a / b);
 OPERATION(Min, (vf a, vf b), ((a < b) | (a != a) ? a : b));
 OPERATION(Max, (vf a, vf b), ((a > b) | (a != a) ? a : b));
+OPERATION(RootSum, (vf a, vf b), root(a + b));
+OPERATION(InverseRootSum, (vf a, vf b), 1.0f / root(a + b));
 OPERATION(ReluGrad, (vf g, vf a), (a <= zero() ? zero() : g));
 OPERATION(UnlessZero, (vf a, vf b), (a == zero() ? zero() : b));  // b, but 0 where a is 0
 
@@ -56,12 +59,16 @@ struct Pow {
 OPERATION(Fma, (vf a, vf b, vf c), a * b + c);
 OPERATION(Fms, (vf a, vf b, vf c), a * b - c);
 OPERATION(Fnma, (vf a, vf b, vf c), c - a * b);
+OPERATION(Mul3, (vf a, vf b, vf c), a * b * c);
+OPERATION(DivRootSum, (vf a, vf b, vf c), a / root(b + c));
 OPERATION(MaxGrad, (vf g, vf a, vf b), (a < b ? zero() : a == b ? 0.5f * g : g));  // what a gets of max(a, b), b of min(a, b)
 // Of equal entries the last one is the peak; 0 is nobody's, as it is where a peak starts.
 OPERATION(PeakGrad, (vf g, vf a, vf old), ((a < old) | (a == zero()) ? zero() : g));
 OPERATION(PeakRest, (vf g, vf a, vf old), ((a < old) | (a == zero()) ? g : zero()));
 
+OPERATION(Mul4, (vf a, vf b, vf c, vf d), (a * b) * (c * d));
 OPERATION(Dot2, (vf a, vf b, vf c, vf d), a * b + c * d);
+OPERATION(Dot2Square, (vf a, vf b, vf c, vf d), a * b + c * (d * d));
 
 // One operand at element i: a vector, or a scalar, which is there already.
 template <bool SCALAR>
@@ -128,9 +135,9 @@ double total(const float* const* from, int n) {
 
 // In the order of their numbers: an operation is known to Python by its name in here (rule_operations).
 constexpr char NAMES[] =
-    "mov neg abs sign sqrt recip exp log tanh sigmoid relu "
-    "add sub mul div min max relu_grad unless_zero pow "
-    "fma fms fnma max_grad peak_grad peak_rest dot2 sum dot";
+    "mov neg abs sign sqrt recip inverse_root exp log tanh sigmoid relu "
+    "add sub mul div min max root_sum inverse_root_sum relu_grad unless_zero pow "
+    "fma fms fnma mul3 div_root_sum max_grad peak_grad peak_rest mul4 dot2 dot2_square sum dot";
 
 #define UNARY(F) {unary<F, 0>, unary<F, 1>}
 #define BINARY(F) {binary<F, 0>, binary<F, 1>, binary<F, 2>, binary<F, 3>}
@@ -142,12 +149,12 @@ constexpr char NAMES[] =
      quaternary<F, 12>, quaternary<F, 13>, quaternary<F, 14>, quaternary<F, 15>}
 
 constexpr Kernel KERNELS[][16] = {
-    UNARY(Mov), UNARY(Neg), UNARY(Abs), UNARY(Sign), UNARY(Sqrt), UNARY(Recip), UNARY(Exp), UNARY(Log), UNARY(Tanh),
+    UNARY(Mov), UNARY(Neg), UNARY(Abs), UNARY(Sign), UNARY(Sqrt), UNARY(Recip), UNARY(InverseRoot), UNARY(Exp), UNARY(Log), UNARY(Tanh),
     UNARY(Sigmoid), UNARY(Relu),
-    BINARY(Add), BINARY(Sub), BINARY(Mul), BINARY(Div), BINARY(Min), BINARY(Max), BINARY(ReluGrad), BINARY(UnlessZero),
+    BINARY(Add), BINARY(Sub), BINARY(Mul), BINARY(Div), BINARY(Min), BINARY(Max), BINARY(RootSum), BINARY(InverseRootSum), BINARY(ReluGrad), BINARY(UnlessZero),
     BINARY(Pow),
-    TERNARY(Fma), TERNARY(Fms), TERNARY(Fnma), TERNARY(MaxGrad), TERNARY(PeakGrad), TERNARY(PeakRest),
-    QUATERNARY(Dot2),
+    TERNARY(Fma), TERNARY(Fms), TERNARY(Fnma), TERNARY(Mul3), TERNARY(DivRootSum), TERNARY(MaxGrad), TERNARY(PeakGrad), TERNARY(PeakRest),
+    QUATERNARY(Mul4), QUATERNARY(Dot2), QUATERNARY(Dot2Square),
 };
 constexpr int SUM = sizeof KERNELS / sizeof KERNELS[0], DOT = SUM + 1;
 
@@ -160,6 +167,12 @@ struct Instruction {
 struct Program {
     const Instruction* code;
     int64_t count;
+    bool reads(int place) const {
+        for (int64_t k = 0; k < count; k++)
+            for (int32_t from : code[k].from)
+                if (from == place) return true;
+        return false;
+    }
 };
 
 // One rule on one sequence batch, as Python lays it out: 64-bit fields throughout.
@@ -233,8 +246,10 @@ static inline void copy(float* to, const float* from, int n) {
     else std::memset(to, 0, n * sizeof(float));
 }
 
+// The next row of a tensor is far away, in another page: no processor guesses it.
+template <int WRITE>
 static inline void prefetch(const float* p, int n) {
-    for (int i = 0; i < n; i += 16) __builtin_prefetch(p + i);
+    for (int i = 0; i < n; i += 16) __builtin_prefetch(p + i, WRITE);
 }
 
 // `count` elements of the lane from `first` on.
@@ -289,7 +304,10 @@ void forward(const Lane& lane, int64_t block) {
 
     for (int64_t t = 0; t < lane.steps; t++) {
         b.read(U, lane.u, t, b.u_row);
-        if (t + 1 < lane.steps) prefetch(b.in(lane.u, t + 1), b.count);
+        if (t + 1 < lane.steps) {
+            prefetch<0>(b.in(lane.u, t + 1), b.count);
+            prefetch<1>(b.in(lane.d, t + 1), b.count);
+        }
         places.at(D) = b.whole ? b.in(lane.d, t) : b.d_row;
         if (lane.stride) places.scalars(t);
         if (lane.result >= 0 && b.whole) places.new_state(lane.result) = b.in(lane.d, t);
@@ -323,7 +341,7 @@ void backward(const Lane& lane, int64_t block) {
     }
     auto keep = [&](int64_t t, int64_t from, int64_t to) {
         b.read(U, lane.u, t, b.u_row);
-        if (t + 1 < steps) prefetch(b.in(lane.u, t + 1), b.count);
+        if (t + 1 < steps) prefetch<0>(b.in(lane.u, t + 1), b.count);
         if (lane.stride) places.scalars(t);
         for (int k = 0; k < states; k++) places.old_state(k) = state(from, k), places.new_state(k) = state(to, k);
         run(lane.keep, places.table, b.width, b.count, nullptr);
@@ -336,6 +354,7 @@ void backward(const Lane& lane, int64_t block) {
         int64_t end = (segments - 1) * segment;
         std::memcpy(checkpoints + (segments - 1) * states * BLOCK, state(end & 1, 0), states * BLOCK * sizeof(float));
     }
+    const bool reads_u = lane.program.reads(U);
     double* sums = lane.sums ? lane.sums + block * (lane.stride ? steps : 1) * lane.slots : nullptr;
     for (int64_t s = segments - 1; s >= 0; s--) {
         int64_t begin = s * segment, end = begin + segment < steps ? begin + segment : steps;
@@ -344,9 +363,13 @@ void backward(const Lane& lane, int64_t block) {
             for (int64_t t = begin; t < end; t++) keep(t, t - begin, t - begin + 1);
         }
         for (int64_t t = end - 1; t >= begin; t--) {
-            b.read(U, lane.u, t, b.u_row);
+            if (reads_u) b.read(U, lane.u, t, b.u_row);
             b.read(D, lane.d, t, b.d_row);
-            if (t) prefetch(b.in(lane.d, t - 1), b.count);
+            if (t) {
+                if (reads_u) prefetch<0>(b.in(lane.u, t - 1), b.count);
+                prefetch<0>(b.in(lane.d, t - 1), b.count);
+                if (lane.du) prefetch<1>(b.in(lane.du, t - 1), b.count);
+            }
             places.at(DU) = b.whole && lane.du ? b.in(lane.du, t) : b.du_row;
             if (lane.stride) places.scalars(t);
             if (lane.keep.count)

@@ -133,7 +133,7 @@ class Code:
             mode = sum((place[0] == "slot") << i for i, place in enumerate(one.args))
             to = one.to[1] if one.name in ("sum", "dot") else number(one.to)
             args = [number(place) for place in one.args]
-            rows[7 * k : 7 * k + 7] = [operations[one.name], mode, to, *args, *[0] * (4 - len(args))]
+            rows[7 * k : 7 * k + 7] = [operations[one.name], mode, to, *args, *args[:1] * (4 - len(args))]
         used = [p[1] + 1 for one in code for p in (one.to, *one.args) if p[0] == "register"]
         return Assembled(rows, len(code), max(used, default=0))
 
