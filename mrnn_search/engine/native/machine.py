@@ -325,7 +325,7 @@ def _needed(operations: Sequence[Operation], results: Iterable[Value]) -> list[V
 def _sum_of_products(operations: Sequence[Operation], operation: Operation, uses: Counter[Value]) -> Operation:
     """A sum with the products in it; they are left out if they were used in sums only."""
     name, *args = operation
-    if name not in ("add", "sub"):
+    if name not in ("add", "sub") or args[0] == args[1]:  # x - x is 0, not what rounding x left
         return operation
     one, other = args
     first, second = (operations[a][1:] if operations[a][0] == "mul" else None for a in args)
