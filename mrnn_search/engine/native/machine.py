@@ -323,12 +323,12 @@ def _needed(operations: Sequence[Operation], results: Iterable[Value]) -> list[V
 
 
 def _sum_of_products(operations: Sequence[Operation], operation: Operation, uses: Counter[Value]) -> Operation:
-    """A sum with the products in it; they are left out if they were used in sums only."""
+    """A sum with the products in it that only it uses: ``y + p - p`` is y only if p is rounded every time, or never."""
     name, *args = operation
-    if name not in ("add", "sub") or args[0] == args[1]:  # x - x is 0, not what rounding x left
+    if name not in ("add", "sub"):
         return operation
     one, other = args
-    first, second = (operations[a][1:] if operations[a][0] == "mul" else None for a in args)
+    first, second = (operations[a][1:] if operations[a][0] == "mul" and uses[a] == 1 else None for a in args)
     if name == "add" and first and second:
         return ("dot2", *first, *second)
     if first:
