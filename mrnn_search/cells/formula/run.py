@@ -92,15 +92,23 @@ def leaf(node: Node, c: Mapping[str, Any], u: Any, r: Any, t: Any) -> Any:
     return u if node.op == "u" else r
 
 
-def evaluate(root: Node, leaf: Callable[[Node], Any], temporal: Callable[[Node, Any, Sequence[Any]], Any]) -> Any:
+def evaluate(
+    root: Node,
+    leaf: Callable[[Node], Any],
+    temporal: Callable[[Node, Any, Sequence[Any]], Any],
+    values: dict[Node, Any] | None = None,
+) -> Any:
     """The value of ``root``: each different node once, arguments first.
 
     Args:
         leaf: gives the values of numbers, coefficients, t, u and r.
         temporal: a function over time; called with its node, the signal and the scalars.
+        values: of nodes that are known, and then of every node: for several roots that share parts.
     """
-    values: dict[Node, Any] = {}
+    values = {} if values is None else values
     for node in root.walk():
+        if node in values:
+            continue
         if not node.args:
             values[node] = leaf(node)
             continue

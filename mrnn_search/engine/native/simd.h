@@ -96,6 +96,47 @@ static inline vf hyperbolic_tangent(vf x) {
     return x * p / q;
 }
 
+// exp with torch's ends: inf above 88.7, 0 where the result would be denormal. 1 ulp or so.
+static inline vf exponential_to_infinity(vf x) {
+    x = at_least(at_most(x, 89.0f), -88.0f);
+    const vf magic = all(12582912.0f);
+    vf shifted = x * 1.44269504088896341f + magic;
+    vf n = shifted - magic;
+    vf r = x - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    vf p = all(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = (p * r) * r + r + 1.0f;
+    vi whole = (vi)shifted - (vi)magic, half = whole >> 1;  // 2^128 is no float, but a product of two
+    return p * (vf)((half + 127) << 23) * (vf)((whole - half + 127) << 23);
+}
+
+// log to 1 ulp or so (coefficients of Cephes' logf): -inf of 0, NaN below.
+static inline vf logarithm(vf x) {
+    vi bits = (vi)x, above = bits - 0x3f3504f3;  // of sqrt(1/2): the mantissa is then in [sqrt(1/2), sqrt(2))
+    vf e = __builtin_convertvector(above >> 23, vf);
+    vf m = (vf)(bits - (above & (vi{} + (int32_t)0xff800000))) - 1.0f;
+    vf s = m * m;
+    vf p = all(7.0376836292e-2f);
+    p = p * m - 1.1514610310e-1f;
+    p = p * m + 1.1676998740e-1f;
+    p = p * m - 1.2420140846e-1f;
+    p = p * m + 1.4249322787e-1f;
+    p = p * m - 1.6668057665e-1f;
+    p = p * m + 2.0000714765e-1f;
+    p = p * m - 2.4999993993e-1f;
+    p = p * m + 3.3333331174e-1f;
+    vf y = p * m * s - e * 2.12194440e-4f - 0.5f * s;
+    y = m + y + e * 0.693359375f;
+    y = x == all(0.0f) ? all(-__builtin_inff()) : y;
+    y = x == all(__builtin_inff()) ? x : y;
+    return x >= all(0.0f) ? y : all(__builtin_nanf(""));
+}
+
 // While it lives, this thread counts denormals as zero: small gradients over many steps are full of them, and each costs a
 // hundred cycles.
 class NoDenormals {
