@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..cells.bases.base import Weights, bases
-from ..cells.reference import at_input, split_bias
+from ..cells.reference import at_input, chosen_gates, replace, select, split_bias
 from ..cells.rules.base import Coefficients
 from ..cells.spec import CellSpec
 from .native.recurrence import LaneInput, recurrence
+from .native.rules import Lane, drives, unfit
 from .packing import Packing
-from .paths import LayerResult, drive, filtered
+from .paths import LayerResult, sequence, widened
 from .state import Steps
+
+LaneResult = tuple[Tensor, tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,9 @@ def run_fused(
 
 def run_fused_lanes(calls: Sequence[LayerCall]) -> list[LayerResult]:
     """Lanes of one base, with the same options, and equal shapes; the rules are each lane's own."""
-    ready = [_lane(call) for call in calls]
+    prepared = [_prepare(call) for call in calls]
+    ruled = _run_rules(calls, [p.rule for p in prepared])
+    ready = [_lane(call, p, result) for call, p, result in zip(calls, prepared, ruled, strict=True)]
     spec = calls[0].spec
     alike: dict[tuple[object, ...], list[int]] = {}  # a call of the kernel has the same arguments for each of its lanes
     for k, (lane, _) in enumerate(ready):
@@ -71,22 +77,58 @@ def run_fused_lanes(calls: Sequence[LayerCall]) -> list[LayerResult]:
     return [results[k] for k in range(len(calls))]
 
 
-def _lane(call: LayerCall) -> tuple[LaneInput, tuple[Tensor, ...]]:
-    """What the kernel reads, and the rule's last states."""
+class _Prepared(NamedTuple):
+    """``rule``: what the rule runs on, None if it is plain; ``u``: the drive before the rule, None where the rule filters the input;
+    ``weight``: of z, ``bias``: what is added to the drive."""
+
+    rule: Lane | None
+    u: Tensor | None
+    weight: Tensor
+    bias: Tensor | None
+
+
+def _prepare(call: LayerCall) -> _Prepared:
     spec, w, x = call.spec, call.w, call.x
-    b, d = w.get("bias_ih"), None
-    held: tuple[Tensor, ...] = ()
-    z: Tensor | None = x
-    weight: Tensor | None = w["weight_ih"]
+    program = spec.rule_type.program
+    if program.plain:
+        return _Prepared(None, None, w["weight_ih"], w.get("bias_ih"))
     if call.filters:
-        z, weight, b, held = filtered(spec, call.c, w, x, call.t)
-    elif not spec.rule_type.program.plain:
-        inside, b = split_bias(spec, w)
-        u = F.linear(x, w["weight_ih"], inside)
-        d, held = drive(spec, at_input(call.c, x), u, call.moments, call.t)
+        source, weight, bias = widened(spec, w, x)
+        return _Prepared(Lane(program, call.c, source, [None] * len(program.states), call.t), None, weight, bias)
+    inside, outside = split_bias(spec, w)
+    u = F.linear(x, w["weight_ih"], inside)
+    seen = select(u, chosen_gates(spec), bases[spec.base].gates)
+    return _Prepared(Lane(program, at_input(call.c, x), seen, call.moments, call.t), u, w["weight_ih"], outside)
+
+
+def _run_rules(calls: Sequence[LayerCall], rules: Sequence[Lane | None]) -> list[LaneResult | None]:
+    """All that the rule machine can run in one call; the others, with coefficients for each channel or step, as the loop has them."""
+    fit = {k: rule for k, rule in enumerate(rules) if rule is not None and not unfit(rule)}
+    results: list[LaneResult | None] = [None] * len(rules)
+    for k, result in zip(fit, drives(list(fit.values())) if fit else (), strict=True):
+        results[k] = result
+    for k, rule in enumerate(rules):
+        if rule is not None and results[k] is None:
+            results[k] = sequence(calls[k].spec, rule.c, rule.u, rule.held, rule.t, None)
+    return results
+
+
+def _lane(call: LayerCall, prepared: _Prepared, result: LaneResult | None) -> tuple[LaneInput, tuple[Tensor, ...]]:
+    """What the kernel reads, and the rule's last states."""
+    spec, w = call.spec, call.w
+    z: Tensor | None = call.x
+    weight: Tensor | None = prepared.weight
+    d: Tensor | None = None
+    held: tuple[Tensor, ...] = ()
+    if result is not None and prepared.u is None:
+        z, last = result
+        held = tuple(F.linear(m, prepared.weight) for m in last)  # v_T = W z_T + b c_T
+    elif result is not None and prepared.u is not None:
+        d, held = replace(prepared.u, result[0], chosen_gates(spec), bases[spec.base].gates), result[1]
         z = weight = None
     c0 = call.state[1] if len(call.state) > 1 else None
-    return LaneInput(z, weight, b, d, w["weight_hh"], w.get("bias_hh"), w.get("modrelu_bias"), call.state[0], c0), held
+    kept = w["weight_hh"], w.get("bias_hh"), w.get("modrelu_bias"), call.state[0], c0
+    return LaneInput(z, weight, prepared.bias, d, *kept), held
 
 
 def transformed() -> bool:

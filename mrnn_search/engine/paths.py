@@ -96,29 +96,25 @@ def drive(
     if program.plain:
         return u, ()
     seen = select(u, chosen, base.gates)
-    d, held = _sequence(spec, c, wide(seen) if program.states else seen, moments, t, packing)
+    d, held = sequence(spec, c, wide(seen) if program.states else seen, moments, t, packing)
     return replace(u, d.to(u.dtype), chosen, base.gates), held
 
 
-def filtered(
-    spec: CellSpec, c: Coefficients, w: Weights, x: Tensor, t: Steps, packing: Packing | None = None
-) -> tuple[Tensor, Tensor, Tensor | None, tuple[Tensor, ...]]:
-    """A linear rule with scalar coefficients commutes with W (identity 2): it runs on the input, from a state of zero.
+def widened(spec: CellSpec, w: Weights, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """What a linear rule filters in the place of the drive (identity 2: with scalar coefficients it commutes with W).
 
-    Its result on ``x_t`` and on a constant 1, whose column of the widened W is the drive's bias, if that is inside the rule.
+    That is ``x`` and a constant 1, whose column of the widened W is the drive's bias, if that is inside the rule.
 
     Returns:
-        the filtered input, its weight, the bias that is left, and the rule's true last states, ``v_T = W z_T + b c_T``.
+        the input, its weight, and the bias that is left.
     """
-    weight, bias, source = w["weight_ih"], w.get("bias_ih"), x
-    if bias is not None and spec.drive_bias == "inside":
-        weight, bias = torch.cat([weight, bias[:, None]], dim=1), None
-        source = torch.cat([x, x.new_ones(*x.shape[:-1], 1)], dim=-1)
-    z, last = _sequence(spec, c, source, [None] * len(spec.rule_type.program.states), t, packing)
-    return z.to(x.dtype), weight, bias, tuple(wide(F.linear(m, wide(weight))) for m in last)
+    weight, bias = w["weight_ih"], w.get("bias_ih")
+    if bias is None or spec.drive_bias == "outside":
+        return x, weight, bias
+    return torch.cat([x, x.new_ones(*x.shape[:-1], 1)], dim=-1), torch.cat([weight, bias[:, None]], dim=1), None
 
 
-def _sequence(
+def sequence(
     spec: CellSpec, c: Coefficients, rows: Tensor, moments: Sequence[Tensor | None], t: Steps, packing: Packing | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The rule on ``rows`` (T, B, C) or (N, C), laid out like them, and its last states."""
@@ -148,12 +144,17 @@ def run_vendor(
     t: Steps = 0,
     packing: Packing | None = None,
 ) -> LayerResult:
-    """Torch's own kernel on the filtered input, see `filtered`. Needs a rule state of zero; returns the true one."""
-    del moments  # zero, by the plan
+    """Torch's own kernel on the filtered input, see `widened`.
+
+    Needs a rule state of zero; returns the true one, ``v_T = W z_T + b c_T``.
+    """
+    program = spec.rule_type.program
     held: tuple[Tensor, ...] = ()
     weight, bias, z = w["weight_ih"], w.get("bias_ih"), x
-    if not spec.rule_type.program.plain:
-        z, weight, left, held = filtered(spec, c, w, x, t, packing)
+    if not program.plain:
+        source, weight, left = widened(spec, w, x)
+        z, last = sequence(spec, c, source, [None] * len(moments), t, packing)  # moments are zero, by the plan
+        z, held = z.to(x.dtype), tuple(wide(F.linear(m, wide(weight))) for m in last)
         bias = torch.zeros_like(bias) if left is None and bias is not None else left
     flat = [weight, w["weight_hh"]] + ([bias, w["bias_hh"]] if bias is not None else [])
     kernel = str(bases[spec.base].kernel(spec.options))

@@ -25,7 +25,7 @@ import torch
 from filelock import FileLock  # torch itself depends on it
 
 HERE = Path(__file__).parent
-SOURCES = ("rule.cpp",)
+SOURCES = ("recurrence.cpp", "rule.cpp")
 ISA_FLAGS = {"avx512": ("-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mfma"), "avx2": ("-mavx2", "-mfma"), "portable": ()}
 # No -ffast-math: NaN must stay NaN, and the exponential rounds by adding and subtracting a large number.
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-Wno-psabi")

@@ -176,7 +176,7 @@ class Lane(NamedTuple):
     c: Mapping[str, Any]
     u: Tensor
     held: Sequence[Tensor | None]
-    t: int = 0
+    t: int | Tensor = 0
 
 
 def unfit(lane: Lane) -> str:
