@@ -39,7 +39,7 @@ def doctor(
     findings = [Finding("mrnn-search", "ok", f"{__version__}, {Path(__file__).parents[1]}")]
     findings.append(Finding("python", "ok", f"{platform.python_version()}, {sys.executable}, {platform.platform()}"))
     findings += [_package(name) for name in PACKAGES]
-    findings += [_try("processors", _processors), _try("accelerator", _accelerator)]
+    findings += [_try("processors", _processors), _try("fused cpu kernels", _kernels), _try("accelerator", _accelerator)]
     findings += _data()
     findings.append(_try("runs folder", _runs_folder))
     if storage is not None:
@@ -76,6 +76,15 @@ def _processors() -> tuple[str, str]:
 
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return "ok", f"{usable} usable, torch uses {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _kernels() -> tuple[str, str]:
+    from ..engine.native.build import Native, native
+
+    found = native()
+    if isinstance(found, Native):
+        return "ok", f"{found.isa}, {'with' if found.openmp else 'without'} threads"
+    return "no", f"{found}; cells train on torch's kernels or step by step"
 
 
 def _accelerator() -> tuple[str, str]:

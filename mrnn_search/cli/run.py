@@ -44,6 +44,7 @@ def run(
     from .progress import Bar
 
     command = _command(recipe, changes, storage, name, executor, devices)
+    _say_if_slow(devices)
     worked = False
     with Bar() as bar:
 
@@ -67,6 +68,16 @@ def run(
             say(f"stopped; everything that finished is saved in {runs_folder()}. To go on: {command}")
             raise typer.Exit(INTERRUPTED) from None
     _finish(study, worked, format)
+
+
+def _say_if_slow(devices: str | None) -> None:
+    """Build the kernels before the workers want them; once, and here, the user hears of it if that cannot be done."""
+    from ..engine.native.build import Native, native
+
+    if devices is None or "cpu" in devices:
+        found = native()
+        if not isinstance(found, Native):
+            say(f"no fused CPU kernels: {found}. Cells train on torch's kernels or step by step, a few times slower")
 
 
 def _command(recipe: str, changes: list[str] | None, storage: str | None, name: str | None, executor: str, devices: str | None) -> str:

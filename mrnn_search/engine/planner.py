@@ -14,6 +14,7 @@ from .native.build import Native, native
 EXECUTIONS = ("auto", "fused", "vendor", "loop", "reference")
 # Past this torch's kernels are faster: the weights of a step leave the cache, and MKL's products are better at that.
 MAX_FUSED_HIDDEN = 512
+MISSING = "no fused kernels"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def plan(spec: CellSpec, execution: str = "auto", place: Place | None = None) ->
     if execution == "fused" or (execution == "auto" and place is not None and not no_fused):
         return Plan("fused", simple if plain or filters else f"rule on the drive for all t ({no_filter})", filters)
     if execution == "vendor" or (execution == "auto" and not no_vendor):
-        return Plan("vendor", simple, filters)
+        missing = f"; {no_fused}" if place is not None and no_fused.startswith(MISSING) else ""
+        return Plan("vendor", simple + missing, filters)
     inside = spec.scope != "drive" and not plain
     what = "rule and recurrence together" if inside else "drive for all t, then"
     told = "asked for" if execution == "loop" else "; ".join(dict.fromkeys([no_vendor] + ([no_fused] if place is not None else [])))
@@ -122,4 +124,4 @@ def _no_fused(spec: CellSpec, place: Place | None, asked: bool) -> str:
     if place.hidden > MAX_FUSED_HIDDEN and not asked:
         return f"above {MAX_FUSED_HIDDEN} hidden units torch's products are faster"
     found = native()
-    return "" if isinstance(found, Native) else f"no fused kernels: {found}"
+    return "" if isinstance(found, Native) else f"{MISSING}: {found}"

@@ -15,6 +15,7 @@ from pathlib import Path
 from ..benchmarks import Benchmark, load_benchmark
 from ..benchmarks.base import Split
 from ..cells.spec import Candidate
+from ..engine.memory import free_bytes, split
 from ..engine.train import LaneOutcome, LaneStart, train_lanes
 
 SPLIT = "in a part of its pack, which could not run whole"
@@ -80,10 +81,15 @@ class PackResult:
 
 
 def train_pack(pack: Pack, device: str = "cpu") -> PackResult:
-    """Train the lanes of ``pack`` in lockstep on ``device``; a lane that fails leaves the others alone."""
+    """Train the lanes of ``pack`` in lockstep on ``device``, in parts where they would not fit into its memory together.
+
+    A lane that fails leaves the others alone.
+    """
     task = load_benchmark(pack.benchmark, Path(pack.data_dir) if pack.data_dir else None, device)
     test = task.open_test() if pack.read_test else None
-    outcomes = _train(pack, task, pack.lanes, test, device)
+    _, steps, inputs = task.train[0].shape
+    parts = split([lane.candidate for lane in pack.lanes], steps, inputs, task.output_size, free_bytes(device), device)
+    outcomes = [o for part in parts for o in _train(pack, task, pack.lanes[part.start : part.stop], test, device)]
     lanes = tuple(LaneResult(lane.key, outcome, outcome.seconds) for lane, outcome in zip(pack.lanes, outcomes, strict=True))
     return PackResult(pack.pack_id, lanes, f"{platform.node()}:{os.getpid()}", device)
 

@@ -208,7 +208,7 @@ def drives(lanes: Sequence[Lane | tuple[Any, ...]]) -> list[tuple[Tensor, tuple[
             raise ValueError(f"rule {lane.program.text}: {problem}")
         code = compile(lane.program)
         assert isinstance(code, Code)
-        table = code.table(lane.c, lane.t, lane.u.shape[0])
+        table = code.table(lane.c, int(lane.t), lane.u.shape[0])
         learned = frozenset(k for k, v in lane.c.items() if isinstance(v, Tensor) and v.requires_grad)
         given.append((code, learned))
         tensors += [lane.u, table, *lane.held]
