@@ -14,7 +14,8 @@ from mrnn_search.cells.formula.run import evaluate, leaf
 from mrnn_search.cells.formula.text import show
 from mrnn_search.cells.rules import rules
 from mrnn_search.engine.native.build import ISA_FLAGS, Native, best_isa, native
-from mrnn_search.engine.native.rules import Code, Lane, compile, drives, unfit
+from mrnn_search.engine.native.code import Code, compile
+from mrnn_search.engine.native.rules import Lane, drives, unfit
 from mrnn_search.engine.sequence import run_sequence
 from tests.cells.formula.trees import NAMES, Trees
 
@@ -227,6 +228,7 @@ def test_refused():
     assert isinstance(compile(adam), Code) and unfit(Lane(adam, VALUES, u, [None, None])) == ""
     assert "float32" in unfit(Lane(adam, VALUES, u.double(), [None, None]))
     assert "one number" in unfit(Lane(adam, {**VALUES, "mu": torch.zeros(4)}, u, [None, None]))
+    assert "states" in unfit(Lane(adam, VALUES, u, [None])) and "states" in unfit(Lane(adam, VALUES, u, [None, torch.zeros(2, 4)]))
     assert "step number" in unfit(Lane(rules["nesterov"].program, VALUES, u, [None], torch.zeros(3)))
     with pytest.raises(ValueError, match="float32"):
         drives([Lane(adam, VALUES, u.double(), [None, None])])
