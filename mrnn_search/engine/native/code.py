@@ -141,16 +141,17 @@ class Code:
         """
         values = tuple(c[name] for name in self._names)
         if any(isinstance(v, Tensor) for v in values):
-            return self._evaluated(c, t, steps)
+            return self.evaluated(c, t, steps)
         key = (*values, t, steps) if self.program.timed else values
         found = self._tables.get(key)
         if found is None:
             if len(self._tables) >= TABLES:
                 self._tables.clear()
-            found = self._tables[key] = self._evaluated(c, t, steps).float()
+            found = self._tables[key] = self.evaluated(c, t, steps).float()
         return found
 
-    def _evaluated(self, c: Mapping[str, Any], t: int, steps: int) -> Tensor:
+    def evaluated(self, c: Mapping[str, Any], t: int, steps: int) -> Tensor:
+        """The same, always in float64 and anew."""
         now = torch.arange(t + 1, t + 1 + steps, dtype=torch.float64) if self.program.timed else None
         c = {k: v.to(torch.float64) if isinstance(v, Tensor) else v for k, v in c.items()}
         known: dict[Node, Any] = {}

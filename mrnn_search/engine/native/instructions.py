@@ -7,7 +7,7 @@ states, slots or registers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ...cells.formula.program import Program
@@ -28,17 +28,12 @@ GIVEN = ("u", "dd", "slot", "old", "new", "gnew")
 
 def lower(step: Step, outputs: dict[Place, Value], sums: Iterable[tuple[int, Value]] = ()) -> tuple[Instruction, ...]:
     """The instructions that compute ``outputs`` and add ``sums`` to the gradients of slots, and nothing else."""
-    operations = list(step.operations)
-    sums = list(sums)
-    results = [*outputs.values(), *(v for _, v in sums)]
-    for join in (_sum_of_products, _longer):
-        needed = _needed(operations, results)
-        uses = Counter(a for k in needed for a in _arguments(operations[k]))
-        uses.update(results)
-        for k in needed:
-            operations[k] = join(operations, operations[k], uses)
-    adds = [_sum(operations, value, uses) for _, value in sums]
-    needed = _needed(operations, [*outputs.values(), *(a for _, args in adds for a in args)])
+    operations, sums = list(step.operations), list(sums)
+    _join(operations, [*outputs.values(), *(v for _, v in sums)], _sum_of_products)
+    adds = [_sum(operations[value], value) for _, value in sums]
+    results = [*outputs.values(), *(a for _, args in adds for a in args)]
+    _join(operations, results, _longer)
+    needed = _needed(operations, results)
 
     last: dict[Value, int] = {}
     for k in needed:
@@ -83,6 +78,18 @@ def _needed(operations: Sequence[Operation], results: Iterable[Value]) -> list[V
             found.add(k)
             stack += _arguments(operations[k])
     return sorted(found)
+
+
+Join = Callable[[Sequence[Operation], Operation, Counter[Value]], Operation]
+
+
+def _join(operations: list[Operation], results: Sequence[Value], join: Join) -> None:
+    """Replaces operations by ``join`` of them, arguments first."""
+    needed = _needed(operations, results)
+    uses = Counter(a for k in needed for a in _arguments(operations[k]))
+    uses.update(results)
+    for k in needed:
+        operations[k] = join(operations, operations[k], uses)
 
 
 def _sum_of_products(operations: Sequence[Operation], operation: Operation, uses: Counter[Value]) -> Operation:
@@ -132,11 +139,9 @@ def _longer(operations: Sequence[Operation], operation: Operation, uses: Counter
     return operation
 
 
-def _sum(operations: Sequence[Operation], value: Value, uses: Counter[Value]) -> tuple[str, tuple[Value, ...]]:
-    operation = operations[value]
-    if operation[0] == "mul" and uses[value] == 1:
-        return "dot", _arguments(operation)
-    return "sum", (value,)
+def _sum(operation: Operation, value: Value) -> tuple[str, tuple[Value, ...]]:
+    """The instruction that sums ``value`` over elements, and what it reads: of a product, its factors."""
+    return ("dot", _arguments(operation)) if operation[0] == "mul" else ("sum", (value,))
 
 
 def states_behind(program: Program, code: Iterable[Instruction]) -> tuple[int, ...]:
