@@ -14,7 +14,8 @@ from mrnn_search.cells.formula.run import evaluate, leaf
 from mrnn_search.cells.formula.text import show
 from mrnn_search.cells.rules import rules
 from mrnn_search.engine.native.build import ISA_FLAGS, Native, best_isa, native
-from mrnn_search.engine.native.rules import Code, Lane, compile, drives, unfit
+from mrnn_search.engine.native.code import Code, compile
+from mrnn_search.engine.native.rules import Lane, drives, unfit
 from mrnn_search.engine.sequence import run_sequence
 from tests.cells.formula.trees import NAMES, Trees
 
@@ -166,6 +167,24 @@ def test_zeros_infinities_and_nan_as_torch(text):
         torch.testing.assert_close(x, y, rtol=2e-6, atol=1e-6 if text == "tanh(u)" else 1e-37, equal_nan=True)  # 1 - tanh^2 cancels
 
 
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [
+        ("exp(u)", -87.2, 88.7),
+        ("log(u)", 1e-30, 1e3),
+        ("log(u)", 0.5, 2),
+        ("tanh(u)", -9, 9),
+        ("sigmoid(u)", -80, 80),
+        ("u^1.75", 1e-10, 1e5),
+    ],
+)
+def test_functions_to_a_few_units_in_the_last_place(text, low, high):
+    u = torch.linspace(low, high, 20001)[None, None]
+    program = Program.of(text)
+    found, exact = drives([Lane(program, {}, u, [])])[0][0], run_sequence(program, {}, u.double(), [])[0]
+    assert float(((found - exact).abs() / exact.abs().clamp(min=1e-37)).max()) < 5 * 2.0**-23
+
+
 def several(seed=0, shapes=((33, 3, 107), (12, 2, 300), (5, 1, 3))):
     texts = [rules[n].program for n in DRIVES] + [Program.of("tanh(prev(u) + mu * peak(u)) * t", NAMES)]
     return [Case(program, shapes[k % len(shapes)], seed + k, k % 3, k % 2 == 0, k % 4 != 3) for k, program in enumerate(texts)]
@@ -227,6 +246,7 @@ def test_refused():
     assert isinstance(compile(adam), Code) and unfit(Lane(adam, VALUES, u, [None, None])) == ""
     assert "float32" in unfit(Lane(adam, VALUES, u.double(), [None, None]))
     assert "one number" in unfit(Lane(adam, {**VALUES, "mu": torch.zeros(4)}, u, [None, None]))
+    assert "states" in unfit(Lane(adam, VALUES, u, [None])) and "states" in unfit(Lane(adam, VALUES, u, [None, torch.zeros(2, 4)]))
     assert "step number" in unfit(Lane(rules["nesterov"].program, VALUES, u, [None], torch.zeros(3)))
     with pytest.raises(ValueError, match="float32"):
         drives([Lane(adam, VALUES, u.double(), [None, None])])

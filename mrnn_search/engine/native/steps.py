@@ -1,20 +1,15 @@
-"""A formula, and its derivative, as instructions for the machine in `rule.cpp`.
-
-A step is written down as a list of operations on values, each different one once (`Step`); what nothing needs is left out,
-products and sums are joined, and the rest gets places: rows of the caller's tensors, states, scalars or registers.
+"""One step of a formula, and of its derivative, as operations on values; each different one once.
 
 Only signals are computed here. A scalar (numbers, coefficients, t) is a *slot*: a number that the caller has ready.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from ...cells.formula.node import Node, constant, num
-from ...cells.formula.program import MAX_STATES, Program, steep
+from ...cells.formula.program import Program, steep
 
 Value = int  # index of an operation in its step
 # Values that are there: ("u",), ("dd",), and by number ("slot", k), ("old", k), ("new", k), ("gnew", k): state k before and
@@ -246,149 +241,3 @@ class Backward(Step):
 
     def _unless_steep(self, node: Node, g: Value) -> Value:
         return self.put("unless_zero", self.of(node.args[0]), g) if steep(node) else g
-
-
-# ------------------------------------------------------------------------------------- instructions
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """One operation with places for numbers: slots, states and registers are counted from where they begin in the machine."""
-
-    name: str
-    to: Place
-    args: tuple[Place, ...]
-
-
-GIVEN = ("u", "dd", "slot", "old", "new", "gnew")
-
-
-def lower(step: Step, outputs: dict[Place, Value], sums: Iterable[tuple[int, Value]] = ()) -> tuple[Instruction, ...]:
-    """The instructions that compute ``outputs`` and add ``sums`` to the gradients of slots, and nothing else."""
-    operations = list(step.operations)
-    sums = list(sums)
-    results = [*outputs.values(), *(v for _, v in sums)]
-    for join in (_sum_of_products, _longer):
-        needed = _needed(operations, results)
-        uses = Counter(a for k in needed for a in _arguments(operations[k]))
-        uses.update(results)
-        for k in needed:
-            operations[k] = join(operations, operations[k], uses)
-    adds = [_sum(operations, value, uses) for _, value in sums]
-    needed = _needed(operations, [*outputs.values(), *(a for _, args in adds for a in args)])
-
-    last: dict[Value, int] = {}
-    for k in needed:
-        last.update(dict.fromkeys(_arguments(operations[k]), k))
-    for _, args in adds:
-        last.update(dict.fromkeys(args, len(operations)))
-    where: dict[Value, Place] = {k: operations[k] for k in needed if operations[k][0] in GIVEN}
-    copies: list[tuple[Place, Value]] = []
-    for place, value in outputs.items():
-        if value in where:
-            copies.append((place, value))
-        else:
-            where[value] = place
-    bound, free, count = set(where), list[Place](), 0
-    code = []
-    for k in needed:
-        if operations[k][0] in GIVEN:
-            continue
-        name, args = str(operations[k][0]), _arguments(operations[k])
-        sources = tuple(where[a] for a in args)
-        free.extend(where[a] for a in dict.fromkeys(args) if a not in bound and last[a] == k)
-        if k not in where:
-            if not free:
-                free.append(("register", count))
-                count += 1
-            where[k] = free.pop()
-        code.append(Instruction(name, where[k], sources))
-    code += [Instruction("mov", place, (where[value],)) for place, value in copies]
-    code += [Instruction(name, ("slot", slot), tuple(where[a] for a in args)) for (slot, _), (name, args) in zip(sums, adds, strict=True)]
-    return tuple(code)
-
-
-def _arguments(operation: Operation) -> tuple[Value, ...]:
-    return () if operation[0] in GIVEN else operation[1:]
-
-
-def _needed(operations: Sequence[Operation], results: Iterable[Value]) -> list[Value]:
-    found, stack = set[Value](), list(results)
-    while stack:
-        k = stack.pop()
-        if k not in found:
-            found.add(k)
-            stack += _arguments(operations[k])
-    return sorted(found)
-
-
-def _sum_of_products(operations: Sequence[Operation], operation: Operation, uses: Counter[Value]) -> Operation:
-    """A sum with the products in it that only it uses: ``y + p - p`` is y only if p is rounded every time, or never."""
-    name, *args = operation
-    if name not in ("add", "sub"):
-        return operation
-    one, other = args
-    first, second = (operations[a][1:] if operations[a][0] == "mul" and uses[a] == 1 else None for a in args)
-    if name == "add" and first and second:
-        return ("dot2", *first, *second)
-    if first:
-        return ("fma" if name == "add" else "fms", *first, other)
-    if second:
-        return ("fma" if name == "add" else "fnma", *second, one)
-    return operation
-
-
-def _longer(operations: Sequence[Operation], operation: Operation, uses: Counter[Value]) -> Operation:
-    """An operation with what only it uses: longer products, squares in filters, roots of sums and their inverses."""
-
-    def inside(value: Value, *names: str) -> Operation:
-        return operations[value] if operations[value][0] in names and uses[value] == 1 else ()
-
-    name, *args = operation
-    match name:
-        case "mul":
-            for a, b in (args, args[::-1]):
-                if (one := inside(a, "mul")) and (other := inside(b, "mul")):
-                    return ("mul4", *one[1:], *other[1:])
-                if one := inside(a, "mul", "mul3"):
-                    return ("mul3" if len(one) == 3 else "mul4", *one[1:], b)
-        case "dot2":
-            for pair, rest in ((args[:2], args[2:]), (args[2:], args[:2])):
-                for a, b in (pair, pair[::-1]):
-                    if (one := inside(b, "mul")) and one[1] == one[2]:
-                        return ("dot2_square", *rest, a, one[1])
-        case "sqrt":
-            if one := inside(args[0], "add"):
-                return ("root_sum", *one[1:])
-        case "recip":
-            if one := inside(args[0], "sqrt", "root_sum"):
-                return ("inverse_root" if one[0] == "sqrt" else "inverse_root_sum", *one[1:])
-        case "div":
-            if one := inside(args[1], "root_sum"):
-                return ("div_root_sum", args[0], *one[1:])
-    return operation
-
-
-def _sum(operations: Sequence[Operation], value: Value, uses: Counter[Value]) -> tuple[str, tuple[Value, ...]]:
-    operation = operations[value]
-    if operation[0] == "mul" and uses[value] == 1:
-        return "dot", _arguments(operation)
-    return "sum", (value,)
-
-
-def states_behind(program: Program, code: Iterable[Instruction]) -> tuple[int, ...]:
-    """The states that ``code`` reads, and those that they are made of."""
-    found = {p[1] for i in code for p in i.args if p[0] in ("old", "new")}
-    nodes = program.states
-    for k in sorted(found, reverse=True):  # a state comes after those that it reads
-        found |= {j for j, node in enumerate(nodes[:k]) if node in nodes[k].walk()}
-    return tuple(sorted(found))
-
-
-def refused(program: Program) -> str:
-    """Why the machine cannot run it; empty if it can."""
-    if program.coupled:
-        return "it reads the hidden state"
-    if len(program.states) > MAX_STATES:
-        return f"it has more than {MAX_STATES} states"
-    return ""

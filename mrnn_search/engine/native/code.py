@@ -1,0 +1,179 @@
+"""Programs for the machine in `rule.cpp`: their instructions, there and back, and the table of their scalars.
+
+Shapes: T time, S slots (scalars of a formula, one a step).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...cells.formula.node import Node
+from ...cells.formula.program import MAX_STATES, Program
+from ...cells.formula.run import evaluate, leaf
+from .build import Native, native
+from .instructions import Instruction, lower, states_behind
+from .steps import Backward, Place, Slots, Step
+
+TABLES = 16  # of a program that are kept: a training asks for the same ones again and again
+
+
+class Kernels(NamedTuple):
+    """The machine: its functions, its operations by name, and the elements of a block."""
+
+    forward: Any
+    backward: Any
+    operations: dict[str, int]
+    block: int
+
+
+@cache
+def kernels() -> Kernels | str:
+    """The machine, or why there is none."""
+    found = native()
+    if not isinstance(found, Native):
+        return found
+    library = found.library
+    library.rule_operations.restype = ctypes.c_char_p
+    library.rule_block.restype = ctypes.c_int64
+    for function in (library.rule_forward, library.rule_backward):
+        function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int], None
+    names = library.rule_operations().decode().split()
+    return Kernels(library.rule_forward, library.rule_backward, {name: k for k, name in enumerate(names)}, library.rule_block())
+
+
+def running() -> Kernels:
+    """The machine.
+
+    Raises:
+        RuntimeError: there is none.
+    """
+    machine = kernels()
+    if isinstance(machine, str):
+        raise RuntimeError(machine)
+    return machine
+
+
+@dataclass(frozen=True, eq=False)
+class Assembled:
+    """Instructions as the machine reads them: rows of 7 numbers, int32."""
+
+    rows: Any  # a ctypes array
+    count: int
+    registers: int
+
+    @property
+    def address(self) -> int:
+        return ctypes.addressof(self.rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Return:
+    """The way back of a program: ``keep`` makes the states that ``program`` reads."""
+
+    program: Assembled
+    keep: Assembled
+
+
+class Code:
+    """A program for the machine.
+
+    Attributes:
+        slots: the scalars that it reads, in the order of the table.
+        result: the state that is the result, else -1.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program, self._slots = program, Slots()
+        self._forward = Step(program, self._slots)
+        self.new: dict[Place, int] = {("new", k): self._forward.after(node) for k, node in enumerate(program.states)}
+        self.result = -1
+        if program.root in program.states and program.root.op != "prev":
+            self.result = program.states.index(program.root)
+        result: dict[Place, int] = {} if self.result >= 0 else {("d",): self._forward.of(program.root)}
+        instructions = lower(self._forward, {**self.new, **result})
+        Backward(program, self._slots, lambda node: bool(node.coefficients))  # names every slot that a way back can need
+        self.slots: tuple[Node, ...] = tuple(self._slots.nodes)
+        self.forward = self._assemble(instructions)
+        self._returns: dict[tuple[bool, frozenset[str]], Return] = {}
+        self._names = program.root.coefficients
+        self._tables: dict[tuple[Any, ...], Tensor] = {}
+
+    def returning(self, needs_u: bool, learned: frozenset[str]) -> Return:
+        """The way back that gives the gradients of u, if asked for, of the coefficients ``learned``, and of states."""
+        if (needs_u, learned) not in self._returns:
+            step = Backward(self.program, self._slots, lambda node: not learned.isdisjoint(node.coefficients))
+            if not needs_u:
+                step.outputs.pop(("du",), None)
+            instructions = lower(step, step.outputs, step.sums)
+            behind = states_behind(self.program, instructions)
+            keep = lower(self._forward, {("new", k): self.new["new", k] for k in behind})
+            self._returns[needs_u, learned] = Return(self._assemble(instructions), self._assemble(keep))
+        return self._returns[needs_u, learned]
+
+    def _assemble(self, code: Sequence[Instruction]) -> Assembled:
+        states, slots = len(self.program.states), len(self.slots)
+        starts = {"u": 0, "d": 1, "dd": 1, "du": 2, "old": 3, "new": 3 + states, "gnew": 3 + 2 * states, "gold": 3 + 3 * states}
+        starts |= {"slot": 3 + 4 * states, "register": 3 + 4 * states + slots}
+
+        def number(place: Place) -> int:
+            return starts[place[0]] + (place[1] if len(place) > 1 else 0)
+
+        operations = running().operations
+        rows = (ctypes.c_int32 * (7 * len(code)))()
+        for k, one in enumerate(code):
+            mode = sum((place[0] == "slot") << i for i, place in enumerate(one.args))
+            to = one.to[1] if one.name in ("sum", "dot") else number(one.to)
+            args = [number(place) for place in one.args]
+            rows[7 * k : 7 * k + 7] = [operations[one.name], mode, to, *args, *args[:1] * (4 - len(args))]
+        used = [p[1] + 1 for one in code for p in (one.to, *one.args) if p[0] == "register"]
+        return Assembled(rows, len(code), max(used, default=0))
+
+    def table(self, c: Mapping[str, Any], t: int, steps: int) -> Tensor:
+        """What the slots hold: (S,), or (T, S) where the program is timed. In float64, differentiable in the coefficients, if
+        these are tensors; in float32 if they are numbers.
+        """
+        values = tuple(c[name] for name in self._names)
+        if any(isinstance(v, Tensor) for v in values):
+            return self.evaluated(c, t, steps)
+        key = (*values, t, steps) if self.program.timed else values
+        found = self._tables.get(key)
+        if found is None:
+            if len(self._tables) >= TABLES:
+                self._tables.clear()
+            found = self._tables[key] = self.evaluated(c, t, steps).float()
+        return found
+
+    def evaluated(self, c: Mapping[str, Any], t: int, steps: int) -> Tensor:
+        """The same, always in float64 and anew."""
+        now = torch.arange(t + 1, t + 1 + steps, dtype=torch.float64) if self.program.timed else None
+        c = {k: v.to(torch.float64) if isinstance(v, Tensor) else v for k, v in c.items()}
+        known: dict[Node, Any] = {}
+        values = [evaluate(node, lambda n: leaf(n, c, None, None, now), _none, known) for node in self.slots]
+        if not any(isinstance(v, Tensor) for v in values):
+            return torch.tensor(values, dtype=torch.float64)
+        tensors = [v if isinstance(v, Tensor) else torch.tensor(v, dtype=torch.float64) for v in values]
+        return torch.stack(torch.broadcast_tensors(*tensors), -1)
+
+
+def _none(node: Node, x: Any, scalars: Sequence[Any]) -> Any:
+    raise AssertionError(f"{node.op} in a scalar")
+
+
+@lru_cache(maxsize=4096)
+def compile(program: Program) -> Code | str:
+    """The program for the machine, or why it cannot run."""
+    machine = kernels()
+    if isinstance(machine, str):
+        return machine
+    if program.coupled:
+        return "it reads the hidden state"
+    if len(program.states) > MAX_STATES:
+        return f"it has more than {MAX_STATES} states"
+    return Code(program)
