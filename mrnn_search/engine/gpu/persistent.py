@@ -11,6 +11,7 @@ from torch import Tensor
 from .buffers import FAMILIES, Buffers, How
 
 LARGEST = 128
+CHUNK = 16  # hidden units that a program multiplies at a time where the weights are not resident; to be tuned on a device
 
 
 def padded(hidden_size: int) -> int:
@@ -25,9 +26,9 @@ def forward(buffers: Buffers, how: How) -> None:
     b, (t, rows, h) = buffers, buffers.sizes
     unused = b.drive
     bias, modrelu_bias, cs, gates = (unused if v is None else v for v in (b.bias, b.modrelu_bias, b.cs, b.gates))
-    flags = (b.family, FAMILIES[b.family], b.bias is not None, b.gates is not None, how.resident, how.precision, padded(h), how.rows)
+    flags = (b.family, FAMILIES[b.family], b.bias is not None, b.gates is not None, how.resident, how.precision, padded(h), how.rows, CHUNK)
     grid = (len(b.drive), -(-rows // how.rows))
-    kernels.forward[grid](b.drive, b.weight, bias, modrelu_bias, b.hs, cs, gates, t, rows, h, *flags, num_warps=how.warps)
+    kernels.forward[grid](b.drive, b.weight, bias, modrelu_bias, b.hs, cs, gates, t, rows, h, *flags, num_warps=how.warps, num_stages=1)
 
 
 def backward(buffers: Buffers, dy: Tensor, dh: Tensor, dc: Tensor, how: How) -> None:
@@ -36,6 +37,6 @@ def backward(buffers: Buffers, dy: Tensor, dh: Tensor, dc: Tensor, how: How) -> 
 
     b, (t, rows, h) = buffers, buffers.sizes
     cs = b.hs if b.cs is None else b.cs
-    flags = (b.family, FAMILIES[b.family], how.resident, how.precision, padded(h), how.rows)
+    flags = (b.family, FAMILIES[b.family], how.resident, how.precision, padded(h), how.rows, CHUNK)
     grid = (len(b.drive), -(-rows // how.rows))
-    kernels.backward[grid](b.weight, b.hs, cs, b.gates, dy, dh, dc, t, rows, h, *flags, num_warps=how.warps)
+    kernels.backward[grid](b.weight, b.hs, cs, b.gates, dy, dh, dc, t, rows, h, *flags, num_warps=how.warps, num_stages=1)

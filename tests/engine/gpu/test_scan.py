@@ -1,6 +1,5 @@
 """The Triton scans against a loop, forward and backward."""
 
-
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -53,7 +52,9 @@ def test_scan_equals_loop(k, t, n, constant, wanted, given_initial, seed):
 
 
 @settings(max_examples=15)
-@given(k=st.sampled_from([1, 3]), t=st.sampled_from([1, 2, 9]), n=st.sampled_from([1, 5, 300]), first=st.booleans(), seed=st.integers(0, 99))
+@given(
+    k=st.sampled_from([1, 3]), t=st.sampled_from([1, 2, 9]), n=st.sampled_from([1, 5, 300]), first=st.booleans(), seed=st.integers(0, 99)
+)
 def test_peak_equals_cummax(k, t, n, first, seed):
     g = torch.Generator().manual_seed(seed)
     x = torch.randint(-3, 4, (k, t, n), generator=g).double().to(DEVICE).requires_grad_()  # whole numbers: many are equal

@@ -1,6 +1,7 @@
 """The whole recurrence in one launch: one program for each lane and block of batch rows, the time loop inside, h and c in registers.
 
-With RESIDENT the recurrent weights are loaded once, before the loop; otherwise each step reads them again, from a cache.
+With RESIDENT the recurrent weights are loaded once, before the loop. Otherwise, for what is too large for a program, each step reads
+them again, CHUNK rows or columns at a time, from a cache; and with them the other factor, which it has just written.
 
 Shapes: drive (K, T, B, G·H); weight (K, G·H, H); hs, cs (K, T + 1, B, H), the given state first; gates (K, T, B, 4·H), or in the
 families of one gate (K, T, B, H), written by the backward pass only. All contiguous. P: H padded to a power of two; what is
@@ -20,6 +21,20 @@ def block(weight, gate, H, j, k):
 
 
 @triton.jit
+def streamed(total, source, present, weight, gate, H, j, BACK: tl.constexpr, PRECISION: tl.constexpr, P: tl.constexpr, CHUNK: tl.constexpr):
+    """``total + s U_g^T``, or with BACK ``total + s U_g``: s (rows, H) starts at the pointers ``source`` of the rows ``present``."""
+    for first in range(0, P, CHUNK):
+        k = first + tl.arange(0, CHUNK)
+        s = tl.load(source + k[None, :], mask=present & (k < H)[None, :], other=0.0)
+        if BACK:
+            w = block(weight, gate, H, k[:, None], j)
+        else:
+            w = block(weight, gate, H, j, k[:, None])
+        total = tl.dot(s, w, total, input_precision=PRECISION)
+    return total
+
+
+@triton.jit
 def shift(bias, gate, H, j, BIAS: tl.constexpr):
     """One gate's bias, columns j; zeros where there is none."""
     if BIAS:
@@ -33,14 +48,14 @@ def shift(bias, gate, H, j, BIAS: tl.constexpr):
 def forward(
     drive, weight, bias, modrelu_bias, hs, cs, gates, T, B, H,
     FAMILY: tl.constexpr, GATES: tl.constexpr, BIAS: tl.constexpr, SAVE: tl.constexpr, RESIDENT: tl.constexpr,
-    PRECISION: tl.constexpr, P: tl.constexpr, ROWS: tl.constexpr,
+    PRECISION: tl.constexpr, P: tl.constexpr, ROWS: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     lane = tl.program_id(0).to(tl.int64)
     row = (tl.program_id(1) * ROWS + tl.arange(0, ROWS))[:, None]
     j = tl.arange(0, P)[None, :]
     k = tl.arange(0, P)[:, None]
     inside = (row < B) & (j < H)
-    state = (row * H + j) + lane * (T + 1) * B * H
+    state = row * H + j + lane * (T + 1) * B * H
     d = drive + lane * T * B * (GATES * H) + row * (GATES * H) + j
     s = gates + lane * T * B * (4 * H) + row * (4 * H) + j
     weight += lane * (GATES * H) * H
@@ -61,22 +76,30 @@ def forward(
             w_1, w_2 = block(weight, 1, H, j, k), block(weight, 2, H, j, k)
         if FAMILY == "lstm":
             w_3 = block(weight, 3, H, j, k)
+    old = hs + lane * (T + 1) * B * H + row * H
+    none = tl.zeros((ROWS, P), tl.float32)
     for _ in range(T):
+        if RESIDENT:
+            u_0 = tl.dot(h, w_0, input_precision=PRECISION) + b_0
+            if GATES > 1:
+                u_1 = tl.dot(h, w_1, input_precision=PRECISION) + b_1
+                u_2 = tl.dot(h, w_2, input_precision=PRECISION) + b_2
+            if FAMILY == "lstm":
+                u_3 = tl.dot(h, w_3, input_precision=PRECISION) + b_3
+        else:
+            tl.debug_barrier()  # other threads of the program wrote parts of h
+            u_0 = streamed(none, old, row < B, weight, 0, H, j, False, PRECISION, P, CHUNK) + b_0
+            if GATES > 1:
+                u_1 = streamed(none, old, row < B, weight, 1, H, j, False, PRECISION, P, CHUNK) + b_1
+                u_2 = streamed(none, old, row < B, weight, 2, H, j, False, PRECISION, P, CHUNK) + b_2
+            if FAMILY == "lstm":
+                u_3 = streamed(none, old, row < B, weight, 3, H, j, False, PRECISION, P, CHUNK) + b_3
         state += B * H
-        if not RESIDENT:
-            w_0 = block(weight, 0, H, j, k)
-        u_0 = tl.dot(h, w_0, input_precision=PRECISION) + b_0
+        old += B * H
         d_0 = tl.load(d, mask=inside, other=0.0)
         if GATES > 1:
-            if not RESIDENT:
-                w_1, w_2 = block(weight, 1, H, j, k), block(weight, 2, H, j, k)
-            u_1 = tl.dot(h, w_1, input_precision=PRECISION) + b_1
-            u_2 = tl.dot(h, w_2, input_precision=PRECISION) + b_2
             d_1, d_2 = tl.load(d + H, mask=inside, other=0.0), tl.load(d + 2 * H, mask=inside, other=0.0)
         if FAMILY == "lstm":
-            if not RESIDENT:
-                w_3 = block(weight, 3, H, j, k)
-            u_3 = tl.dot(h, w_3, input_precision=PRECISION) + b_3
             d_3 = tl.load(d + 3 * H, mask=inside, other=0.0)
             s_0, s_1, s_2, s_3, c, h = lstm(d_0 + u_0, d_1 + u_1, d_2 + u_2, d_3 + u_3, c)
             tl.store(cs + state, c, mask=inside)
@@ -99,6 +122,7 @@ def forward(
 def backward(
     weight, hs, cs, gates, dy, dh, dc, T, B, H,
     FAMILY: tl.constexpr, GATES: tl.constexpr, RESIDENT: tl.constexpr, PRECISION: tl.constexpr, P: tl.constexpr, ROWS: tl.constexpr,
+    CHUNK: tl.constexpr,
 ):  # fmt: skip
     """Gates become their gradients. dh, dc (K, B, H): gradients of the last state, overwritten by those of the first.
     dy (K, T, B, H): the outputs'.
@@ -110,7 +134,8 @@ def backward(
     inside = (row < B) & (j < H)
     WIDE: tl.constexpr = 4 if GATES > 1 else 1
     state = (row * H + j) + (lane * (T + 1) + T) * B * H
-    s = gates + (lane * T + T - 1) * B * (WIDE * H) + row * (WIDE * H) + j
+    start = gates + (lane * T + T - 1) * B * (WIDE * H) + row * (WIDE * H)
+    s = start + j
     dy_now = dy + (lane * T + T - 1) * B * H + (row * H + j)
     weight += lane * (GATES * H) * H
     last = lane * B * H + row * H + j
@@ -145,18 +170,18 @@ def backward(
             d_0 = single_back(tl.load(hs + state, mask=inside, other=0.0), g, FAMILY)
             tl.store(s, d_0, mask=inside)
             g = tl.zeros_like(g)
-        if not RESIDENT:
-            w_0 = block(weight, 0, H, k, j)
-        g = tl.dot(d_0, w_0, g, input_precision=PRECISION)
-        if GATES > 1:
-            if not RESIDENT:
-                w_1, w_2 = block(weight, 1, H, k, j), block(weight, 2, H, k, j)
-            g = tl.dot(d_1, w_1, g, input_precision=PRECISION)
-            g = tl.dot(d_2, w_2, g, input_precision=PRECISION)
-        if FAMILY == "lstm":
-            if not RESIDENT:
-                w_3 = block(weight, 3, H, k, j)
-            g = tl.dot(d_3, w_3, g, input_precision=PRECISION)
+        if RESIDENT:
+            g = tl.dot(d_0, w_0, g, input_precision=PRECISION)
+            if GATES > 1:
+                g = tl.dot(d_1, w_1, g, input_precision=PRECISION)
+                g = tl.dot(d_2, w_2, g, input_precision=PRECISION)
+            if FAMILY == "lstm":
+                g = tl.dot(d_3, w_3, g, input_precision=PRECISION)
+        else:
+            tl.debug_barrier()  # other threads of the program wrote parts of the gates' gradients
+            for gate in tl.static_range(GATES):
+                g = streamed(g, start + gate * H, row < B, weight, gate, H, j, True, PRECISION, P, CHUNK)
+            start -= B * (WIDE * H)
         state -= B * H
         s -= B * (WIDE * H)
         dy_now -= B * H
