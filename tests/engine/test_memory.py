@@ -12,7 +12,7 @@ from mrnn_search.search import packs
 from mrnn_search.search.packs import Lane, Pack, train_pack
 
 MEASURE = """
-import resource, sys, torch
+import sys, torch
 from torch.nn.functional import cross_entropy
 from mrnn_search.cells import Candidate, CellSpec
 from mrnn_search.engine.lanes import Lanes
@@ -30,8 +30,9 @@ candidates = [Candidate(spec, hidden, batch_size=batch, optimizer=optimizer)] * 
 lanes = Lanes(candidates, list(range(count)), inputs, 10, cross_entropy)
 for _ in range(3):
     lanes.update([x] * count, [y] * count)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
-print(peak / pack_bytes(candidates, steps, inputs, 10))
+# Not getrusage: its maximum counts what the process was before it became this program
+peak = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print((peak - before) / pack_bytes(candidates, steps, inputs, 10))
 """
 
 

@@ -5,7 +5,6 @@ Shapes: K lanes, T time, B batch, I input, H hidden, G gate blocks.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,52 +14,18 @@ from torch.nn import functional as F
 
 from ..._registry import SpecError
 from ...cells.bases.base import Weights
-from ...cells.reference import autocast_on, split_bias
+from ...cells.reference import at_input, autocast_on, split_bias
 from ...cells.rules.base import Coefficients
 from ...cells.spec import CellSpec
 from .. import paths
 from ..state import Steps
 from .buffers import How
+from .device import family, obstacle
 from .recurrence import lanes_recurrence
 
 if TYPE_CHECKING:
     from ..packing import Packing
     from ..paths import LayerResult
-
-BASES = ("lstm", "orthogonal_lstm", "gru", "rnn", "orthogonal")
-OLDEST = (7, 0)  # the compute capability from which Triton makes code
-
-
-def available(device: torch.device | str) -> tuple[bool, str]:
-    """Can kernels be compiled for this device? And why not, or on what."""
-    device = torch.device(device)
-    if device.type != "cuda":
-        return False, f"Triton makes code for CUDA devices, not for {device.type}"
-    if importlib.util.find_spec("triton") is None:
-        return False, "the package triton is not installed"
-    if not torch.cuda.is_available():
-        return False, "torch finds no CUDA device"
-    if torch.version.cuda is None:
-        return False, "torch is not built for CUDA; the kernels are not tested elsewhere"
-    capability = torch.cuda.get_device_capability(device)
-    if capability < OLDEST:
-        return False, f"compute capability {capability[0]}.{capability[1]}, Triton needs {OLDEST[0]}.{OLDEST[1]}"
-    return True, torch.cuda.get_device_name(device)
-
-
-def obstacle(spec: CellSpec, dtype: torch.dtype = torch.float32) -> str:
-    """Why no Triton recurrence computes this cell; "" if one does."""
-    if spec.base not in BASES:
-        return f"there is no Triton recurrence for base {spec.base}"
-    if spec.scope != "drive":
-        return f"the rule's scope is {spec.scope}"
-    return "" if dtype == torch.float32 else f"the Triton recurrences compute in torch.float32, not in {dtype}"
-
-
-def family(spec: CellSpec) -> str:
-    """The recurrence of a cell without `obstacle`, as `lanes_recurrence` calls it."""
-    known = {"lstm": "lstm", "orthogonal_lstm": "lstm", "gru": "gru", "orthogonal": "modrelu"}
-    return known[spec.base] if spec.base in known else f"rnn_{spec.options['activation']}"
 
 
 def run_triton(
@@ -134,7 +99,7 @@ def _drive(
     if problem:
         raise SpecError(f'execution "triton" cannot run {spec.name}: {problem}')
     inside, outside = split_bias(spec, w)
-    d, held = paths._drive(spec, c, x, F.linear(x, w["weight_ih"], inside), moments, t, None)
+    d, held = paths.drive(spec, at_input(c, x), F.linear(x, w["weight_ih"], inside), moments, t)
     return d if outside is None else d + outside, held
 
 

@@ -66,7 +66,13 @@ def compare_layer(ours, theirs):
 @pytest.mark.parametrize("how", HOWS, ids=lambda how: how.kernel)
 @settings(max_examples=12)
 @given(
-    spec=specs(path.BASES, [rule for rule in RULES if rule not in COUPLED], ("drive",), written=False, kinds=("scalar", "unit")),
+    spec=specs(
+        ("lstm", "orthogonal_lstm", "gru", "rnn", "orthogonal"),
+        [rule for rule in RULES if rule not in COUPLED],
+        ("drive",),
+        written=False,
+        kinds=("scalar", "unit"),
+    ),
     where=st.sampled_from(("inside", "outside")),
     shape=shapes,
     bias=st.booleans(),
