@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mrnn_search._registry import SpecError
 from mrnn_search.cells import CellSpec, preset
 from mrnn_search.cells.reference import run_reference
-from mrnn_search.engine.gpu import path
+from mrnn_search.engine.gpu import device, path
 from mrnn_search.engine.gpu.buffers import How
 from mrnn_search.engine.packing import Packing
 from mrnn_search.engine.recurrent import Recurrent
@@ -113,10 +113,10 @@ def test_a_lane_in_a_pack_is_that_lane_alone(base, rules, options):
 
 
 def test_every_preset_runs_or_has_an_obstacle():
-    assert path.obstacle(preset("momentum_lstm")) == path.obstacle(preset("exprnn")) == ""
-    assert "scope" in path.obstacle(CellSpec("lstm", "heavy_ball", scope="hidden"))
-    assert "base mgu" in path.obstacle(CellSpec("mgu"))
-    assert "float64" in path.obstacle(preset("lstm"), torch.float64)
+    assert device.obstacle(preset("momentum_lstm")) == device.obstacle(preset("exprnn")) == ""
+    assert "scope" in device.obstacle(CellSpec("lstm", "heavy_ball", scope="hidden"))
+    assert "base mgu" in device.obstacle(CellSpec("mgu"))
+    assert "float64" in device.obstacle(preset("lstm"), torch.float64)
 
 
 def refused(spec, **changes):
@@ -140,10 +140,10 @@ def test_what_it_cannot_run_is_refused():
 
 
 def test_without_a_cuda_device_it_is_not_available():
-    able, reason = path.available("cpu")
+    able, reason = device.available("cpu")
     assert not able and "CUDA" in reason
     if DEVICE == "cpu":
-        assert not path.available("cuda")[0]
+        assert not device.available("cuda")[0]
 
 
 def test_the_package_does_not_need_triton():
