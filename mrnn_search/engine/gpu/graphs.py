@@ -93,8 +93,8 @@ class _Pool:
             if key not in self._seen:
                 self._seen.add(key)
                 return None
-            for name, graph in reversed(self._free.items()):
-                if graph.key == key:
+            for name, free in reversed(self._free.items()):
+                if free.key == key:
                     return self._free.pop(name)
             if self._count >= MOST:
                 if not self._free:
