@@ -135,5 +135,5 @@ def test_explain() -> None:
     rows = explain(Settings(("A", "C"), ("heavy_ball", "adam"), ("lstm", "orthogonal"), (1,), 0.0))
     assert len(rows) == 8 and all(row["why"] for row in rows)
     for row in rows:
-        told = plan(CellSpec(row["base"], row["rule"]))
+        told = plan(CellSpec(row["base"], row["rule"]), place=Place(hidden=SHAPES[row["shape"]].hidden))
         assert (row["execution"], row["why"]) == (told.kernel, told.reason)
