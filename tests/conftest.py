@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from mrnn_search.search.executors import executors
 
 from .inprocess import InProcess, fake
 from .postgresql import serve
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton, which reads it once
 
 torch.set_num_threads(1)  # tests run side by side, and train beside their own workers
 

@@ -9,9 +9,11 @@ import torch
 from .._registry import SpecError, UnknownNameError
 from ..cells.bases.base import bases
 from ..cells.spec import CellSpec
+from .gpu.device import available
+from .gpu.device import obstacle as triton_obstacle
 from .native.build import Native, native
 
-EXECUTIONS = ("auto", "fused", "vendor", "loop", "reference")
+EXECUTIONS = ("auto", "fused", "triton", "vendor", "loop", "reference")
 # Past this torch's kernels are faster: the weights of a step leave the cache, and MKL's products are better at that.
 MAX_FUSED_HIDDEN = 512
 MISSING = "no fused kernels"
@@ -41,8 +43,8 @@ class Plan:
     """What runs.
 
     Attributes:
-        kernel: "fused" (this package's CPU kernels), "vendor" (torch's own), "loop" (drive for all t, then one step at a time) or
-            "reference".
+        kernel: "fused" (this package's CPU kernels), "triton" (its GPU kernels: only where asked for, their speed is not measured
+            yet), "vendor" (torch's own), "loop" (drive for all t, then one step at a time) or "reference".
         reason: why.
         filters: a linear rule runs on the input.
     """
@@ -75,9 +77,12 @@ def plan(spec: CellSpec, execution: str = "auto", place: Place | None = None) ->
     filters = not plain and not no_filter
     no_vendor = f"torch has no kernel for base {spec.base}" if bases[spec.base].kernel(spec.options) is None else no_filter
     no_fused = _no_fused(spec, place, execution == "fused")
-    for name, obstacle in (("vendor", no_vendor), ("fused", no_fused)):
+    no_triton = _no_triton(spec, place) if execution == "triton" else ""
+    for name, obstacle in (("vendor", no_vendor), ("fused", no_fused), ("triton", no_triton)):
         if execution == name and obstacle:
             raise SpecError(f'execution "{name}" cannot run {spec.name}: {obstacle}')
+    if execution == "triton":
+        return Plan("triton", "asked for; drive for all t, then the recurrence in Triton")
     simple = "plain rule" if plain else "linear rule on filtered input"
     if execution == "fused" or (execution == "auto" and place is not None and not no_fused):
         return Plan("fused", simple if plain or filters else f"rule on the drive for all t ({no_filter})", filters)
@@ -103,6 +108,16 @@ def _no_filter(spec: CellSpec, rule_state: bool) -> str:
     if wider:
         return f"{', '.join(wider)} is not one number"
     return "a carried rule state enters the drive" if rule_state and program.states else ""
+
+
+def _no_triton(spec: CellSpec, place: Place | None) -> str:
+    """Why the Triton kernels cannot run it."""
+    if found := triton_obstacle(spec, torch.float32 if place is None else place.dtype):
+        return found
+    if place is None:
+        return ""
+    there, why = available(place.device)
+    return ("the input is packed" if place.packed else place.obstacle) if there else why
 
 
 def _no_fused(spec: CellSpec, place: Place | None, asked: bool) -> str:

@@ -19,6 +19,7 @@ from ..cells.reference import FromInput, autocast_on, rule_channels
 from ..cells.rules.base import Rule
 from ..cells.spec import INITS, CellSpec
 from .fused import run_fused, transformed
+from .gpu.path import run_triton
 from .orthogonal import constrain, put, recentre_due, revive, settle, tie
 from .packing import Packing
 from .paths import PATHS, LayerResult
@@ -56,7 +57,7 @@ class Recurrent(nn.Module):
         dropout: on the outputs of every layer but the last, in training.
         bidirectional: a second set of parameters reads the sequence backwards.
         init: "paper" (the released code's) or "torch" (uniform).
-        execution: "auto", "fused", "vendor", "loop" or "reference"; see `mrnn_search.engine.planner.Plan`.
+        execution: "auto", "fused", "triton", "vendor", "loop" or "reference"; see `mrnn_search.engine.planner.Plan`.
         proj_size: 0; there for torch.nn.LSTM's signature.
         device, dtype: of the parameters, as in torch.nn.
 
@@ -267,7 +268,9 @@ class Recurrent(nn.Module):
         if self.training and self._recentres:
             recentre_due(self)
         chosen = self.plan_for(x, hx)
-        run = functools.partial(run_fused, filters=chosen.filters) if chosen.kernel == "fused" else PATHS[chosen.kernel]
+        run = PATHS.get(chosen.kernel, run_triton)
+        if chosen.kernel == "fused":
+            run = functools.partial(run_fused, filters=chosen.filters)
         return self._unroll(x, hx, run)
 
     def _unroll(self, x: Tensor | PackedSequence, hx: Any, run: Callable[..., LayerResult]) -> tuple[Any, Any]:

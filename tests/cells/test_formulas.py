@@ -27,6 +27,7 @@ SPECS = [
 RULES = ("plain", "heavy_ball", "rmsprop", "adam", "nesterov", "nesterov_released")
 IDS = [f"{base}-{'-'.join(options.values())}".strip("-") for base, options in SPECS]
 VENDOR = ("rnn", "lstm", "gru", "orthogonal_lstm")
+FUSED = (*VENDOR, "orthogonal")
 LINEAR = ("plain", "heavy_ball", "ema", "nesterov", "nesterov_lookahead", "qhm")
 DATA = torch.randn(9, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
 
@@ -102,7 +103,7 @@ def test_training_runs_and_resumes_bit_for_bit(base, options):
     first = train_lane(TASK, candidate, 5, None, 0, 1)
     second = train_lane(TASK, candidate, 5, first.checkpoint, 1, 3)
     assert (
-        whole.error is None and whole.execution.startswith("vendor" if base in VENDOR else "loop") and second.checkpoint == whole.checkpoint
+        whole.error is None and whole.execution.startswith("fused" if base in FUSED else "loop") and second.checkpoint == whole.checkpoint
     )
     assert whole.rows[-1].train_loss < whole.rows[0].train_loss
 

@@ -1,12 +1,13 @@
 """The planner's choices and refusals."""
 
 import pytest
+import torch
 
 from mrnn_search._registry import SpecError, UnknownNameError
 from mrnn_search.cells import CellSpec
 from mrnn_search.cells.bases.base import bases
 from mrnn_search.cells.rules.base import rules
-from mrnn_search.engine.planner import plan
+from mrnn_search.engine.planner import MAX_FUSED_HIDDEN, Place, plan
 
 from ..cells.strategies import LINEAR
 
@@ -38,7 +39,7 @@ def test_every_rule_on_every_base(base, rule):
         assert plan(CellSpec(base, rule, drive_bias="outside")).kernel == "vendor"
         assert plan(CellSpec(base, rule, learned=names)).kernel == "vendor"
     if found == "vendor" and rule != "plain":
-        assert plan(CellSpec(base, rule), rule_state=True).kernel == "loop"
+        assert plan(CellSpec(base, rule), place=Place(dtype=torch.float64, rule_state=True)).kernel == "loop"
         for place in ({"scope": "preactivation"}, {"scope": "hidden"}):
             assert plan(CellSpec(base, rule, **place)).kernel == "loop"
         if len(bases[base].gate_names) > 1:
@@ -81,4 +82,40 @@ def test_nothing_is_swapped_silently():
         plan(CellSpec("lstm", "adam"), "vendor")
     with pytest.raises(UnknownNameError, match="unknown execution"):
         plan(CellSpec("lstm"), "vendr")
-    assert plan(CellSpec("lstm", "heavy_ball"), rule_state=True).kernel == "loop"
+    assert plan(CellSpec("lstm", "heavy_ball"), place=Place(dtype=torch.float64, rule_state=True)).kernel == "loop"
+
+
+@pytest.mark.parametrize("rule", sorted(rules))
+@pytest.mark.parametrize("base", sorted(bases))
+def test_on_the_processor_in_float32_all_that_acts_on_the_drive_is_fused(base, rule):
+    found = plan(CellSpec(base, rule), place=Place())
+    has_kernel = base in ("rnn", "lstm", "gru", "orthogonal", "orthogonal_lstm")
+    assert (found.kernel == "fused") == (has_kernel and CellSpec(base, rule).scope == "drive")
+    assert found.filters == (found.kernel in ("fused", "vendor") and rule in LINEAR and rule != "plain")
+    assert str(found).startswith("fused cpu: ") == (found.kernel == "fused")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"device": "cuda"}, "not on cuda"),
+        ({"dtype": torch.float64}, "not in float64"),
+        ({"packed": True}, "packed"),
+        ({"obstacle": "autocast is on"}, "autocast"),
+    ],
+)
+def test_each_of_these_keeps_the_fused_kernels_away(change, reason):
+    found = plan(CellSpec("lstm", "adam"), place=Place(**change))
+    assert found.kernel == "loop" and reason in found.reason
+    with pytest.raises(SpecError, match=f'"fused" cannot run .*{reason}'):
+        plan(CellSpec("lstm", "adam"), "fused", Place(**change))
+
+
+def test_wide_layers_are_torchs_unless_someone_asks():
+    wide = Place(hidden=MAX_FUSED_HIDDEN + 1)
+    assert plan(CellSpec("lstm"), place=wide).kernel == "vendor" and plan(CellSpec("lstm"), "fused", wide).kernel == "fused"
+
+
+def test_a_carried_state_is_no_filter():
+    found = plan(CellSpec("lstm", "heavy_ball"), place=Place(rule_state=True))
+    assert found.kernel == "fused" and not found.filters and "carried" in found.reason

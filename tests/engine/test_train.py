@@ -52,7 +52,7 @@ def test_it_learns_and_reports_the_best_epoch():
     out = train_lane(TASK, candidate, 1, None, 0, 8, test=TASK.test)
     assert out.error is None and out.value > 0.9 and out.test_value > 0.85
     assert out.value == max(r.value for r in out.rows) == out.rows[out.best_epoch - 1].value
-    assert out.execution == "vendor: linear rule on filtered input"
+    assert out.execution == "fused cpu: linear rule on filtered input"
     layer = Recurrent(candidate.spec, 2, 16)
     layer.load_state_dict(best_layer(out.checkpoint))
     assert out.parameters == layer.num_parameters() + 16 * 2 + 2

@@ -1,6 +1,6 @@
 """Builds the kernels of this folder with the machine's own C++ compiler, once, and loads them.
 
-Plain C++17 behind a C interface, no torch headers: about a second to build, and no tie to a version of torch. The result is
+Plain C++17 behind a C interface, no torch headers: a few seconds to build, and no tie to a version of torch. The result is
 kept in ``$MRNN_SEARCH_CACHE`` or the user's cache folder, under a name made of the sources, the compiler and the processor.
 
 ``MRNN_SEARCH_ISA`` = "avx512", "avx2" or "portable" asks for another instruction set than the best one;

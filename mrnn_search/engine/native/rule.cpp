@@ -156,7 +156,6 @@ void forward(const Lane& lane, int64_t block) {
         places.old_state(k) = scratch.row(), places.new_state(k) = scratch.row();
         b.fill(places.old_state(k), lane.held[k]);
     }
-
     for (int64_t t = 0; t < lane.steps; t++) {
         b.read(U, lane.u, t, b.u_row);
         if (t + 1 < lane.steps) {
@@ -170,7 +169,6 @@ void forward(const Lane& lane, int64_t block) {
         if (!b.whole) copy(b.in(lane.d, t), lane.result >= 0 ? places.new_state(lane.result) : b.d_row, b.count);
         for (int k = 0; k < lane.states; k++) std::swap(places.old_state(k), places.new_state(k));
     }
-
     for (int k = 0; k < lane.states; k++) copy(lane.last[k] + b.first, places.old_state(k), b.count);
 }
 

@@ -75,7 +75,8 @@ def unfit(lane: Lane) -> str:
 def drives(lanes: Sequence[Lane | tuple[Any, ...]]) -> list[tuple[Tensor, tuple[Tensor, ...]]]:
     """Every lane's rule on all its steps: the result (T, B, C) and the states after the last step, (B, C) each.
 
-    Differentiable once, in u, in the coefficients and in the states before the first step.
+    Differentiable once, in u, in the coefficients and in the states before the first step. Denormals count as 0. What a lane
+    gives does not depend on the other lanes, nor on the number of threads (`torch.get_num_threads`).
 
     Raises:
         ValueError: a lane does not fit (see `unfit`).
@@ -132,7 +133,7 @@ def _ready(x: Tensor | None) -> Tensor | None:
 
 
 def _lane(code: Code, u: Tensor, table: Tensor, held: Sequence[Tensor | None], registers: int) -> _Lane:
-    told = _Lane(steps=u.shape[0], elements=u[0].numel() if u.shape[0] else 0, states=len(held), slots=len(code.slots))
+    told = _Lane(steps=u.shape[0], elements=u.shape[1:].numel(), states=len(held), slots=len(code.slots))
     told.registers, told.result = registers, code.result
     told.u, told.table, told.stride = u.data_ptr(), table.data_ptr(), len(code.slots) if table.dim() == 2 else 0
     told.held = _pointers(held)

@@ -1,0 +1,89 @@
+"""What packs need, estimated and measured; packs that are too big are split, and nothing else changes."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mrnn_search.cells import Candidate, CellSpec, preset
+from mrnn_search.engine.memory import free_bytes, pack_bytes, split
+from mrnn_search.search import packs
+from mrnn_search.search.packs import Lane, Pack, train_pack
+
+MEASURE = """
+import sys, torch
+from torch.nn.functional import cross_entropy
+from mrnn_search.cells import Candidate, CellSpec
+from mrnn_search.engine.lanes import Lanes
+from mrnn_search.engine.memory import pack_bytes
+torch.set_num_threads(1)
+base, rule, optimizer = sys.argv[1:4]
+steps, batch, inputs, hidden, count = map(int, sys.argv[4:])
+spec = CellSpec(base, rule)
+x, y = torch.randn(batch, steps, inputs), torch.randint(10, (batch,))
+small = Lanes([Candidate(spec, 4, batch_size=2, optimizer=optimizer)], [0], inputs, 10, cross_entropy)
+small.update([x[:2, :3]], [y[:2]])
+del small
+before = int(open("/proc/self/statm").read().split()[1]) * 4096
+candidates = [Candidate(spec, hidden, batch_size=batch, optimizer=optimizer)] * count
+lanes = Lanes(candidates, list(range(count)), inputs, 10, cross_entropy)
+for _ in range(3):
+    lanes.update([x] * count, [y] * count)
+# Not getrusage: its maximum counts what the process was before it became this program
+peak = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print((peak - before) / pack_bytes(candidates, steps, inputs, 10))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize(
+    "shape",
+    [
+        "lstm heavy_ball rmsprop 28 128 28 128 8",
+        "lstm adam rmsprop 28 128 28 128 8",
+        "gru rmsprop sgd 96 32 64 64 16",
+        "orthogonal heavy_ball adam 96 32 64 64 16",
+    ],
+)
+def test_the_estimate_is_within_15_percent(shape):
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # more have stacks and buffers of their own
+    done = subprocess.run([sys.executable, "-c", MEASURE, *shape.split()], env=one_thread, capture_output=True, text=True, check=True)
+    assert 0.85 <= float(done.stdout) <= 1.15
+
+
+def test_parts_fit_and_are_the_whole():
+    candidates = [Candidate(CellSpec("lstm", "adam"), hidden_size=32)] * 7
+    one, three = (pack_bytes(candidates[:n], 28, 28, 10) for n in (1, 3))
+    assert split(candidates, 28, 28, 10, three) == [range(0, 3), range(3, 6), range(6, 7)]
+    assert split(candidates, 28, 28, 10, one // 2) == [range(k, k + 1) for k in range(7)]  # nothing smaller than a lane
+    assert split(candidates, 28, 28, 10, 10**12) == [range(7)]
+    assert free_bytes() > 0
+
+
+def test_a_pack_that_is_too_big_is_split_and_its_lanes_are_the_same(monkeypatch):
+    lanes = tuple(Lane(f"search/{n}", Candidate(preset("momentum_lstm"), hidden_size=8), n) for n in range(3))
+    pack = Pack("1", "digits-rows", lanes, 0, 1)
+    whole = train_pack(pack)
+    calls = []
+    train = packs.train_lanes
+    monkeypatch.setattr(packs, "free_bytes", lambda device: 1)
+    monkeypatch.setattr(packs, "train_lanes", lambda *args, **more: calls.append(len(args[1])) or train(*args, **more))
+    parts = train_pack(pack)
+    assert calls == [1, 1, 1]
+    assert [r.outcome.checkpoint for r in parts.lanes] == [r.outcome.checkpoint for r in whole.lanes]
+
+
+def test_a_pack_that_runs_out_of_memory_is_halved_and_says_so(monkeypatch):
+    train = packs.train_lanes
+
+    def scarce(task, starts, *args, **more):
+        if len(starts) > 1:
+            raise RuntimeError("out of memory")
+        return train(task, starts, *args, **more)
+
+    lanes = tuple(Lane(f"search/{n}", Candidate(preset("lstm"), hidden_size=4), n) for n in range(3))
+    monkeypatch.setattr(packs, "train_lanes", scarce)
+    results = train_pack(Pack("1", "digits-rows", lanes, 0, 1)).lanes
+    assert [r.key for r in results] == ["search/0", "search/1", "search/2"]
+    assert all(r.outcome.error is None and packs.SPLIT in r.outcome.execution for r in results)
