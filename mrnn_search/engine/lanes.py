@@ -25,7 +25,7 @@ from .seeds import derive_seed
 # Numbers: each parameter begins at a multiple of 64 bytes, as a tensor of its own would. Products of matrices and vectors round
 # differently by the address of what they read, and without this an address would depend on the lane's place in the pack.
 ALIGNED = 16
-MIN_EVALUATION_BATCH = 64
+MIN_EVALUATION_BATCH = 32
 
 
 class Lanes:
@@ -148,8 +148,8 @@ class Lanes:
 
     @property
     def evaluation_batch(self) -> int:
-        """Sequences a forward pass without gradients: so many that it needs less memory than an update."""
-        return max(MIN_EVALUATION_BATCH, 2 * self.candidates[0].batch_size)
+        """Sequences a forward pass without gradients: as in an update, which then is what needs most memory."""
+        return max(MIN_EVALUATION_BATCH, self.candidates[0].batch_size)
 
     @torch.no_grad()
     def outputs(self, x: Tensor) -> Tensor:

@@ -30,8 +30,7 @@ STEP_TENSORS = 4.25  # a per-step loop's graph, of the base alone
 VENDOR_TENSORS = 2.5  # torch's own kernels
 LINEAR_STATE = 0.5  # a linear rule in the loop, a state
 CURVED_RULE, CURVED_STATE = 3.5, 1.0  # any other rule, and each of its states
-MAP_MATRICES = 35  # (H, H) in float64 that the map to an orthogonal matrix keeps for its gradient, and what that needs
-MIN_BATCH = MIN_EVALUATION_BATCH // 2  # an evaluation needs at most half of what an update needs, a sequence
+MAP_MATRICES = 24  # (H, H) in float64 that the map to an orthogonal matrix keeps for its gradient, and what that needs
 
 
 def pack_bytes(candidates: Sequence[Candidate], steps: int, inputs: int, outputs: int, device: str = "cpu") -> int:
@@ -46,7 +45,7 @@ def pack_bytes(candidates: Sequence[Candidate], steps: int, inputs: int, outputs
 
 def lane_bytes(candidate: Candidate, steps: int, inputs: int, outputs: int, device: str = "cpu") -> int:
     """What each further lane adds; arguments as of `pack_bytes`."""
-    spec, hidden, batch = candidate.spec, candidate.hidden_size, max(candidate.batch_size, MIN_BATCH)
+    spec, hidden, batch = candidate.spec, candidate.hidden_size, max(candidate.batch_size, MIN_EVALUATION_BATCH)
     base, rows = bases[spec.base], steps * batch
     chosen = plan(spec, place=Place(device, torch.float32, hidden))
     numbers, floats = (hidden + 1) * outputs, 2.0 * rows * inputs  # the readout; the batch, in both orders
@@ -67,7 +66,7 @@ def _kept(candidate: Candidate, chosen: Plan, inputs: int) -> float:
     spec, hidden = candidate.spec, candidate.hidden_size
     gates, program = bases[spec.base].gates * hidden, spec.rule_type.program
     outputs = 2 * hidden  # and their gradients
-    filtered = 3 * (inputs + 1) if chosen.filters else 0  # what is filtered, the result, a gradient
+    filtered = 2 * (inputs + 1) if chosen.filters else 0  # what is filtered, and the result
     if chosen.kernel == "fused":
         return outputs + (filtered if chosen.filters or program.plain else 3 * gates)
     if chosen.kernel == "vendor":
@@ -81,12 +80,13 @@ def _scratch(candidates: Sequence[Candidate], steps: int, inputs: int, device: s
     """Floats that a pack needs once, for the length of a call or for one lane after the other."""
     c = min(candidates, key=lambda c: c.spec.rule_type.program.plain)
     chosen, base = plan(c.spec, place=Place(device, torch.float32, c.hidden_size)), bases[c.spec.base]
-    batch = max(c.batch_size, MIN_BATCH)
-    drive = 0 if c.spec.rule_type.program.plain or chosen.filters else steps * batch * base.gates * c.hidden_size
+    batch = max(c.batch_size, MIN_EVALUATION_BATCH)
+    widest = max(inputs, c.hidden_size if c.num_layers > 1 else 0) + 1
+    channels = 2 * widest if chosen.filters else 0 if c.spec.rule_type.program.plain else base.gates * c.hidden_size
+    drive = steps * batch * channels  # gradients, and what is made on the way
     family = base.family(c.spec.options)
     if chosen.kernel != "fused" or family is None or not isinstance(native(), Native):
         return drive
-    widest = max(inputs, c.hidden_size if c.num_layers > 1 else 0) + 1
     return drive + scratch_floats(family, steps, batch, widest, c.hidden_size, len(candidates), torch.get_num_threads())
 
 

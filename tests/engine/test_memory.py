@@ -47,7 +47,7 @@ print((peak - before) / pack_bytes(candidates, steps, inputs, 10))
         "lstm adam rmsprop 28 128 28 128 8",
         "gru rmsprop sgd 96 32 64 64 16",
         "orthogonal heavy_ball adam 96 32 64 64 16",
-        "orthogonal plain adam 150 32 16 128 4",
+        "orthogonal plain adam 150 64 16 64 4",
         "lstm plain adam 100 64 256 64 4",
         "gru heavy_ball@hidden adam 200 32 8 128 3",
     ],
