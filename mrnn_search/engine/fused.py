@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from ..cells.bases.base import Weights, bases
 from ..cells.reference import at_input, chosen_gates, replace, select, split_bias
 from ..cells.rules.base import Coefficients
 from ..cells.spec import CellSpec
-from .native.recurrence import LaneInput, recurrence
+from .native.recurrence import LaneInput, recurrence, traced
 from .native.rules import Lane, drives, unfit
 from .packing import Packing
 from .paths import LayerResult, sequence, widened
@@ -102,8 +103,11 @@ def _prepare(call: LayerCall) -> _Prepared:
 
 
 def _run_rules(calls: Sequence[LayerCall], rules: Sequence[Lane | None]) -> list[LaneResult | None]:
-    """All that the rule machine can run in one call; the others, with coefficients for each channel or step, as the loop has them."""
-    fit = {k: rule for k, rule in enumerate(rules) if rule is not None and not unfit(rule)}
+    """All that the rule machine can run in one call; the others, with coefficients for each channel or step, as the loop has them.
+
+    In graphs all are as the loop has them.
+    """
+    fit = {k: rule for k, rule in enumerate(rules) if rule is not None and not traced([rule.u]) and not unfit(rule)}
     results: list[LaneResult | None] = [None] * len(rules)
     for k, result in zip(fit, drives(list(fit.values())) if fit else (), strict=True):
         results[k] = result
@@ -131,6 +135,12 @@ def _lane(call: LayerCall, prepared: _Prepared, result: LaneResult | None) -> tu
     return LaneInput(z, weight, prepared.bias, d, *kept), held
 
 
-def transformed() -> bool:
-    """Inside torch.func's grad, vmap or jvp, whose tensors have no address."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
+def transformed() -> str:
+    """What differentiates or maps here and cannot go through the kernels; empty: nothing."""
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return "torch.func transforms it"
+    return "forward-mode differentiation is on" if forward_ad._current_level >= 0 else ""
+
+
+# As torch.compiler.assume_constant_result, without its imports. Graphs are guarded by what is asked here.
+transformed._dynamo_marked_constant = True  # type: ignore[attr-defined]

@@ -199,7 +199,7 @@ class Recurrent(nn.Module):
         """The plan of ``forward(x, hx)``; None: a tensor where the weights are, and no state."""
         weight: Tensor = self.weight_ih_l0  # type: ignore[assignment]
         data = x.data if isinstance(x, PackedSequence) else x
-        obstacle = "autocast is on" if data is not None and autocast_on(data) else "torch.func transforms it" if transformed() else ""
+        obstacle = "autocast is on" if data is not None and autocast_on(data) else transformed()
         packed, carried = isinstance(x, PackedSequence), isinstance(hx, State)
         place = Place(weight.device.type, weight.dtype, self.hidden_size, packed, carried, obstacle)
         return plan(self.spec, self._execution, place)

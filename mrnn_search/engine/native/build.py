@@ -45,9 +45,16 @@ class BuildError(RuntimeError):
     """Why there are no kernels."""
 
 
-@functools.cache
 def native() -> Native | str:
     """The kernels, or why there are none. Built at the first call of a machine, loaded at the first of a process."""
+    return _native()
+
+
+native._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch.compiler.assume_constant_result, without its imports
+
+
+@functools.cache
+def _native() -> Native | str:
     try:
         return _load()
     except (BuildError, OSError) as error:
@@ -71,7 +78,7 @@ def _load() -> Native:
     for openmp, link in ((True, ()), (True, ("-fopenmp",)), (False, ())):
         try:
             path = _built(compiler, isa, openmp, link)
-            return Native(ctypes.CDLL(str(path)), isa, openmp)
+            return Native(ctypes.CDLL(str(path.absolute())), isa, openmp)
         except (BuildError, OSError) as error:
             problem = str(error)
     raise BuildError(problem)
@@ -80,7 +87,10 @@ def _load() -> Native:
 def _compiler() -> list[str]:
     named = os.environ.get("CXX")
     if named:
-        return shlex.split(named)
+        try:
+            return shlex.split(named)
+        except ValueError as error:
+            raise BuildError(f"CXX = {named}: {error}") from None
     for name in ("g++", "clang++", "c++"):
         if found := shutil.which(name):
             return [found]
@@ -90,7 +100,8 @@ def _compiler() -> list[str]:
 @functools.cache
 def _version(compiler: tuple[str, ...]) -> str:
     try:
-        return subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True, timeout=BUILD_SECONDS).stdout
+        command = [*compiler, "--version"]
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", check=True, timeout=BUILD_SECONDS).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise BuildError(f"{shlex.join(compiler)} does not run: {error}") from None
 
@@ -132,7 +143,7 @@ def _compile(compiler: list[str], flags: list[str], link: tuple[str, ...], sourc
 
 def _run(command: list[str]) -> None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=BUILD_SECONDS)
     except (OSError, subprocess.SubprocessError) as error:
         raise BuildError(f"{command[0]} does not run: {error}") from None
     if done.returncode:
@@ -141,9 +152,9 @@ def _run(command: list[str]) -> None:
 
 def _cache() -> Path:
     """A folder of the user's own; where none can be written, one for this process."""
-    base = os.environ.get("MRNN_SEARCH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mrnn-search"
-    folder = Path(base)
     try:
+        base = os.environ.get("MRNN_SEARCH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mrnn-search"
+        folder = Path(base)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if os.access(folder, os.W_OK):
             return folder

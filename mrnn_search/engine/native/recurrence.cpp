@@ -129,8 +129,8 @@ struct Sizes {
     long preactivations;       // floats of one step of a block
     explicit Sizes(const Shape& shape) : s(shape), l(layout_of(shape.family)) {
         panels = (s.hidden + PANEL - 1) / PANEL;
-        blocks = (s.batch + MAX_ROWS - 1) / MAX_ROWS;
-        rows = (s.batch + blocks - 1) / blocks;
+        blocks = std::max(1, (s.batch + MAX_ROWS - 1) / MAX_ROWS);  // no rows at all are one block of none
+        rows = std::max(1, (s.batch + blocks - 1) / blocks);
         preactivations = (long)l.groups * panels * rows * PANEL;
     }
     int first(int block) const { return block * rows; }
@@ -221,16 +221,17 @@ template <int FAMILY>
 void cell_forward(const Cells& s) {
     s.each([&](int i, long row, int left, int unit) {
         float* a = s.a + i;
+        auto sum = [&](int group) { return load_edge(a + group * s.group, left); };  // beyond H: inf * 0, which must not be saved
         vf h;
         if constexpr (FAMILY == LSTM) {
-            vf in = sigmoid(load(a)), forget = sigmoid(load(a + s.group)), g = hyperbolic_tangent(load(a + 2 * s.group));
-            vf out = sigmoid(load(a + 3 * s.group)), c = forget * load(s.c_before + i) + in * g;
+            vf in = sigmoid(sum(0)), forget = sigmoid(sum(1)), g = hyperbolic_tangent(sum(2));
+            vf out = sigmoid(sum(3)), c = forget * load(s.c_before + i) + in * g;
             store(a, in), store(a + s.group, forget), store(a + 2 * s.group, g), store(a + 3 * s.group, out), store(s.c_now + i, c);
             h = out * hyperbolic_tangent(c);
         } else if constexpr (FAMILY == GRU) {
-            vf r = sigmoid(load(a)), keep = sigmoid(load(a + s.group)), rn = load(a + 2 * s.group);
-            vf n = hyperbolic_tangent(load(a + 3 * s.group) + r * rn);
-            store(a, r), store(a + s.group, keep), store(a + 3 * s.group, n);
+            vf r = sigmoid(sum(0)), keep = sigmoid(sum(1)), rn = sum(2);
+            vf n = hyperbolic_tangent(sum(3) + r * rn);
+            store(a, r), store(a + s.group, keep), store(a + 2 * s.group, rn), store(a + 3 * s.group, n);
             h = n + keep * (load_edge(s.h_before + row, left) - n);
         } else if constexpr (FAMILY == RNN_TANH) {
             h = hyperbolic_tangent(load(a));
@@ -404,7 +405,7 @@ void add_rows(const float* da, int R, float* to) {
 void run_backward(const Sizes& z, const Lane& lane, const float* back_u, const float* back_w, int block, float* sums, Buffer& scratch) {
     const int H = z.s.hidden, I = z.s.inputs, B = z.s.batch, P = z.panels, R = z.count(block), G = z.l.blocks * H, T = z.s.steps;
     const long first = z.first(block), panel = (long)R * PANEL, state = P * panel, step = z.l.groups * state;
-    const int chunk = (int)std::clamp(GRADIENT_CHUNK / step, 1L, (long)T);
+    const int chunk = (int)std::clamp(GRADIENT_CHUNK / std::max(step, 1L), 1L, (long)T);
     float* dh = scratch.get(3 * state + (long)P * PANEL + chunk * step);
     float *dc = dh + state, *c0 = dc + state, *m = c0 + state, *ring = m + (long)P * PANEL;
     std::fill(dh, dh + state, 0.0f);

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import ctypes
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import Parameter
 
 from .build import Native, native
 
 FAMILIES = ("lstm", "gru", "rnn_tanh", "rnn_relu", "modrelu")
+BLOCKS = {"lstm": 4, "gru": 3}  # G; 1 of the others
+SAVED = {"lstm": 5, "gru": 4}  # numbers a unit and step that are kept for the backward pass; of the others none
+PANEL, MAX_ROWS = 16, 64  # as in recurrence.cpp
 
 
 class LaneInput(NamedTuple):
@@ -58,12 +62,13 @@ def recurrence(family: str, lanes: Sequence[LaneInput]) -> list[tuple[Tensor, Te
 
     Raises:
         RuntimeError: there are no kernels on this machine, see `native`.
+        ValueError: a tensor of another shape or dtype, or not on the CPU.
         MemoryError: no memory for the call's scratch.
     """
     there = [t is not None for t in lanes[0]]  # torch.library looks for gradients in lists of tensors, not of tensors or None
     flat = [t for lane in lanes for t in lane if t is not None]
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in flat)
-    if torch.compiler.is_compiling():
+    if traced(flat):
         found: Sequence[Tensor] = torch.ops.mrnn_search.recurrence(family, keep, there, flat)
     else:  # the same without the dispatcher, which costs 0.2 ms for eight lanes
         found = _Recurrence.apply(family, keep, there, *flat)
@@ -71,11 +76,19 @@ def recurrence(family: str, lanes: Sequence[LaneInput]) -> list[tuple[Tensor, Te
     return [(found[k], found[count + k] if family == "lstm" else None) for k in range(count)]
 
 
+def traced(tensors: Iterable[Tensor]) -> bool:
+    """A graph is being made, a dispatch mode looks on, or a tensor is none of torch's own (a fake one has no address)."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+        return True
+    return any(type(t) not in (Tensor, Parameter) for t in tensors)
+
+
 def saved_floats(family: str, steps: int, batch: int, inputs: int, hidden: int) -> int:
     """What one lane keeps between the forward and the backward pass, beside its arguments and outputs: float32 numbers."""
-    shape = _Shape(FAMILIES.index(family), steps, batch, inputs, hidden, 1, 1)
-    count: int = _functions().mrnn_saved(ctypes.byref(shape))
-    return count
+    del inputs
+    blocks = max(1, (batch + MAX_ROWS - 1) // MAX_ROWS)
+    rows = max(1, (batch + blocks - 1) // blocks)
+    return steps * blocks * rows * SAVED.get(family, 0) * ((hidden + PANEL - 1) // PANEL) * PANEL
 
 
 def scratch_floats(family: str, steps: int, batch: int, inputs: int, hidden: int, lanes: int, threads: int) -> int:
@@ -112,12 +125,13 @@ def _forward(family: str, keep: bool, there: Sequence[bool], flat: Sequence[Tens
     """
     lanes = _lanes(there, flat)
     shape, library = _shape(family, lanes), _functions()
+    _check(family, lanes, shape)
     floats = library.mrnn_saved(ctypes.byref(shape)) if keep else 0
     ys, cs, saved, alive = [], [], [], []
     pointers: list[int] = []
     for lane in lanes:
         ready = LaneInput._make(None if t is None else t.contiguous() for t in lane)
-        y, c = _empty(ready.h0, shape), None if ready.c0 is None else torch.empty_like(ready.c0)
+        y, c = ready.h0.new_empty(shape.steps, shape.batch, shape.hidden), None if ready.c0 is None else torch.empty_like(ready.c0)
         kept = ready.h0.new_empty(floats) if keep else None
         pointers += [*map(_address, ready), _address(y), _address(c), _address(kept), *[0] * (POINTERS - INPUTS - 3)]
         alive.append(ready)
@@ -133,11 +147,11 @@ _operator = torch.library.custom_op("mrnn_search::recurrence", _forward, mutates
 
 @_operator.register_fake
 def _(family: str, keep: bool, there: Sequence[bool], flat: Sequence[Tensor]) -> list[Tensor]:
-    lanes = _lanes(there, flat)
-    shape = _shape(family, lanes)
-    ys = [_empty(lane.h0, shape) for lane in lanes]
-    cs = [torch.empty_like(lane.c0) for lane in lanes if lane.c0 is not None]
-    floats = saved_floats(family, shape.steps, shape.batch, shape.inputs, shape.hidden) if keep else 0
+    lanes = _lanes(there, flat)  # sizes may be symbols here, which a _Shape cannot hold
+    (steps, batch), hidden = _source(lanes[0]).shape[:2], lanes[0].h0.shape[1]
+    ys = [lane.h0.new_empty(steps, batch, hidden) for lane in lanes]
+    cs = [torch.empty_like(lane.c0, memory_format=torch.contiguous_format) for lane in lanes if lane.c0 is not None]
+    floats = saved_floats(family, steps, batch, 0, hidden) if keep else 0
     return [*ys, *cs, *[lane.h0.new_empty(floats) for lane in lanes if keep]]
 
 
@@ -238,11 +252,26 @@ def _lanes(there: Sequence[bool], flat: Sequence[Any]) -> list[LaneInput]:
 
 def _shape(family: str, lanes: Sequence[LaneInput]) -> _Shape:
     first = lanes[0]
-    source = first.d if first.z is None else first.z
-    assert source is not None
+    source = _source(first)
     inputs = 0 if first.z is None else source.shape[2]
     return _Shape(FAMILIES.index(family), source.shape[0], source.shape[1], inputs, first.h0.shape[1], len(lanes), torch.get_num_threads())
 
 
-def _empty(like: Tensor, shape: _Shape) -> Tensor:
-    return like.new_empty(shape.steps, shape.batch, shape.hidden)
+def _source(lane: LaneInput) -> Tensor:
+    source = lane.d if lane.z is None else lane.z
+    assert source is not None
+    return source
+
+
+def _check(family: str, lanes: Sequence[LaneInput], shape: _Shape) -> None:
+    """The kernel trusts the addresses that it is given."""
+    t, b, i, h = shape.steps, shape.batch, shape.inputs, shape.hidden
+    g = BLOCKS.get(family, 1) * h
+    allowed = LaneInput((t, b, i), (g, i), (g,), (t, b, g), (g, h), (g,), (h,), (b, h), (b, h))  # type: ignore[arg-type]
+    for lane in lanes:
+        for name, tensor, size in zip(LaneInput._fields, lane, allowed, strict=True):
+            if tensor is not None and (tensor.shape != size or tensor.dtype is not torch.float32 or not tensor.is_cpu):
+                found = f"{name} is {tuple(tensor.shape)}, {tensor.dtype}, on {tensor.device}"
+                raise ValueError(f"{found}; allowed in the fused recurrence: {size}, torch.float32, on cpu")
+        if t < 1 or (lane.z is None) != (lane.w is None) or (family == "lstm") != (lane.c0 is not None):
+            raise ValueError(f"allowed in the fused recurrence {family}: T >= 1, z and w together, and c0 for lstm alone")
