@@ -121,8 +121,7 @@ class Lanes:
             losses before the step. A lane whose loss is not finite is left as it is, and so is one with a clip whose gradient is not:
             its entry of `norms` says so.
         """
-        for model in self.models:
-            model.train()
+        self._mode(True)
         readouts = self._readouts([part.transpose(0, 1).contiguous() for part in x])
         losses = [self.loss(out, target) for out, target in zip(readouts, y, strict=True)]
         values: list[float] = torch.stack([loss.detach() for loss in losses]).tolist()
@@ -144,7 +143,8 @@ class Lanes:
                 row.zero_()
         self.table.sub_(back)
         for model in self.models:  # the rows changed behind the parameters' backs: some count their steps by this
-            increment_version(list(model.parameters()))
+            if model.layer._recentres:
+                increment_version(list(model.parameters()))
 
     @property
     def evaluation_batch(self) -> int:
@@ -154,10 +154,14 @@ class Lanes:
     @torch.no_grad()
     def outputs(self, x: Tensor) -> Tensor:
         """Readouts (K, N, output_size) of all lanes on the same sequences (N, T, I), in evaluation mode."""
-        for model in self.models:
-            model.eval()
+        self._mode(False)
         parts = [self._readouts([part.transpose(0, 1).contiguous()] * len(self)) for part in x.split(self.evaluation_batch)]
         return torch.stack([torch.cat(lane) for lane in zip(*parts, strict=True)])
+
+    def _mode(self, training: bool) -> None:
+        for model in self.models:
+            if model.training != training:  # walks all modules
+                model.train(training)
 
     def _readouts(self, x: list[Tensor]) -> list[Tensor]:
         hidden = forward_lanes([model.layer for model in self.models], x, self.generators)
