@@ -57,9 +57,8 @@ class Lane(NamedTuple):
 
 def unfit(lane: Lane) -> str:
     """Why `drives` cannot run this; empty if it can."""
-    code = compile(lane.program)
-    if isinstance(code, str):
-        return code
+    if refused := _refused(lane.program):
+        return refused
     given = [h for h in lane.held if h is not None]
     if any(x.dtype != torch.float32 or x.device.type != "cpu" for x in (lane.u, *given)):
         return "not float32 on the CPU"
@@ -70,6 +69,14 @@ def unfit(lane: Lane) -> str:
     if lane.program.timed and isinstance(lane.t, Tensor):
         return "each sequence has its own step number"
     return ""
+
+
+def _refused(program: Program) -> str:
+    code = compile(program)
+    return code if isinstance(code, str) else ""
+
+
+_refused._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch.compiler.assume_constant_result, without its imports
 
 
 def drives(lanes: Sequence[Lane | tuple[Any, ...]]) -> list[tuple[Tensor, tuple[Tensor, ...]]]:
