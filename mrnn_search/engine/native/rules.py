@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ...cells.formula.program import MAX_STATES, Program
 from .code import Assembled, Code, compile, running
+from .once import once
 
 
 class _Code(ctypes.Structure):
@@ -207,6 +207,7 @@ class _Drives(torch.autograd.Function):
         return tuple(results)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        return None, *backward_of(ctx.given, ctx.saved_tensors, gradients, ctx.needs_input_grad[1:])
+        with torch.no_grad():
+            found = backward_of(ctx.given, ctx.saved_tensors, gradients, ctx.needs_input_grad[1:])
+        return None, *once(found, (*ctx.saved_tensors, *gradients))
