@@ -7,6 +7,10 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input install --
 # No build isolation: the build backend is pinned like everything else.
 BUILD  := hatchling editables
 
+# Its interpreter tests the GPU kernels where there is no GPU; torch's CUDA builds bring the version that is theirs.
+TRITON := $(BIN)/python -c 'import platform, sys, torch; sys.exit(torch.version.cuda is None and platform.system() + platform.machine() == "Linuxx86_64")' \
+          || $(PIP) triton==3.6.0
+
 .PHONY: search test test-all lint clean
 .DELETE_ON_ERROR:
 
@@ -40,6 +44,7 @@ $(VENV)/.for-search: pyproject.toml constraints.txt
 $(VENV)/.for-test: $(VENV)/.for-search
 	@$(PIP) --no-build-isolation -e '.[ray,postgresql,dashboard,test]'
 	@tests/system-packages.sh
+	@$(TRITON)
 	@touch $@
 
 $(VENV)/.for-lint: $(VENV)/.for-test

@@ -12,11 +12,14 @@ from dataclasses import asdict, dataclass, field
 from itertools import product
 from typing import Any
 
-from ..engine.planner import plan
+import torch
+
+from ..engine.memory import pack_bytes
+from ..engine.planner import Place, Plan, plan
 from .crews import UPDATES_PER_CANDIDATE, Crew, Harvest, Teams, usual_crews
 from .machine import describe
 from .rounds import Spread, Timing, alternate, prepare, ratios
-from .setting import SHAPES, Setting
+from .setting import CLASSES, SHAPES, Setting
 from .sides import VENDOR, build
 from .targets import EVEN, Verdict, target
 
@@ -159,7 +162,7 @@ def compare(setting: Setting, shape: str, lanes: Sequence[int], seconds: float) 
     """One cell on one shape: every side in turn."""
     sides = [build("engine", setting, k) for k in lanes]
     sides += [build(name, setting, 1) for name in ("loop", "gemm", "torch.nn") if name != "torch.nn" or setting.base in VENDOR]
-    return Comparison(shape, setting, str(plan(setting.spec)), tuple(alternate(sides, seconds, setting.device)))
+    return Comparison(shape, setting, str(planned(setting)), tuple(alternate(sides, seconds, setting.device)))
 
 
 def crew_up(setting: Setting, shape: str, cores: int, lanes: int, seconds: float) -> Crews:
@@ -195,10 +198,18 @@ def run(settings: Settings, say: Callable[[str], None]) -> Report:
     return report
 
 
+def planned(setting: Setting) -> Plan:
+    """What the planner picks for this cell, this size and this device."""
+    return plan(setting.spec, place=Place(torch.device(setting.device).type, torch.float32, setting.shape.hidden))
+
+
 def explain(settings: Settings) -> list[dict[str, Any]]:
-    """The planner's choice for every base, rule and shape; measures nothing."""
+    """The planner's choice for every base, rule and shape, and what a pack of each number of lanes needs (MiB); measures nothing."""
     rows = []
     for shape, setting in settings.each():
-        chosen = plan(setting.spec)
-        rows.append({"shape": shape, "base": setting.base, "rule": setting.rule, "execution": chosen.kernel, "why": chosen.reason})
+        chosen, s = planned(setting), setting.shape
+        row: dict[str, Any] = {"shape": shape, "base": setting.base, "rule": setting.rule, "execution": chosen.kernel, "why": chosen.reason}
+        for lanes in settings.lanes:
+            row[f"MiB at K={lanes}"] = round(pack_bytes(setting.candidates(lanes), s.steps, s.inputs, CLASSES, setting.device) / 2**20)
+        rows.append(row)
     return rows

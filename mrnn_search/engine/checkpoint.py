@@ -1,7 +1,7 @@
 """A lane's state between rungs, as safetensors bytes: nothing is ever unpickled.
 
 Names: ``model.*`` the weights after the last epoch, ``best.*`` those of the best validation epoch, ``optim.*`` what the
-optimizer remembers, one number for each that trains, in the order of ``model.parameters()``, ``meta.*`` scalars.
+optimizer remembers, each laid out as the lane's row of `Lanes.table`, ``meta.*`` scalars.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 All numbers that train lie in one table with a row for each lane, their gradients in another: an optimizer step is a handful
 of operations whatever the number of lanes. A lane's curve does not depend, bit for bit, on its neighbours.
 
-Shapes: K lanes, P parameters of a lane, N sequences, B batch, T time, I input.
+Shapes: K lanes, P numbers of a row, N sequences, B batch, T time, I input.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ from .optimizers import MEMORY, OPTIMIZERS, clip
 from .recurrent import parameter_groups
 from .seeds import derive_seed
 
-EVALUATION_BATCH = 512  # sequences a forward pass without gradients
+# Numbers: each parameter begins at a multiple of 64 bytes, as a tensor of its own would. Products of matrices and vectors round
+# differently by the address of what they read, and without this an address would depend on the lane's place in the pack.
+ALIGNED = 16
+MIN_EVALUATION_BATCH = 32
 
 
 class Lanes:
     """K models and their optimizer.
 
     Args:
-        candidates: of one base, hidden size, number of layers and optimizer; rules, coefficients, options, learning rates,
+        candidates: of one base, hidden size, number of layers, batch size and optimizer; rules, coefficients, options, learning rates,
             clips, inits and dropouts are each lane's own.
         seeds: of initial weights and dropout, one a lane.
         input_size, output_size: I, and the readout's width.
@@ -39,7 +42,7 @@ class Lanes:
 
     Attributes:
         models: one a lane, on the tables' rows.
-        table, grads: (K, P) float32; of each row the first ``widths[k]`` numbers count.
+        table, grads: (K, P) float32; of each row the first ``widths[k]`` numbers count, gaps of zeros between parameters among them.
         memory: what the optimizer remembers, (K, P) each.
         norms: of each lane's gradient at the last update, before its clip; None: it has none.
         step: updates so far.
@@ -58,15 +61,17 @@ class Lanes:
         device: str = "cpu",
         read: Callable[[Tensor], Tensor] = lambda h: h[-1],
     ) -> None:
-        if len({(c.spec.base, c.hidden_size, c.num_layers, c.optimizer) for c in candidates}) != 1 or len(candidates) != len(seeds):
-            raise ValueError("lanes have one base, hidden size, number of layers and optimizer, and a seed each")
+        if len({(c.spec.base, c.hidden_size, c.num_layers, c.batch_size, c.optimizer) for c in candidates}) != 1 or len(candidates) != len(
+            seeds
+        ):
+            raise ValueError("lanes have one base, hidden size, number of layers, batch size and optimizer, and a seed each")
         self.candidates, self.seeds = list(candidates), list(seeds)
         self.loss, self.device, self.read = loss, device, read
         self.models = [_initial(c, s, input_size, output_size).to(device) for c, s in zip(candidates, seeds, strict=True)]
         self.generators = [torch.Generator(device=device) for _ in seeds]
         self.step = 0
         self.norms: list[float | None] = [None] * len(seeds)
-        self.widths = [sum(p.numel() for p in model.parameters()) for model in self.models]
+        self.widths = [sum(_room(p) for p in model.parameters()) for model in self.models]
         self.table = torch.zeros(len(self.models), max(self.widths), device=device)  # fewer learned coefficients: zeros at the end
         self.rates = torch.zeros_like(self.table)
         for model, candidate, row, rates in zip(self.models, self.candidates, self.table, self.rates, strict=True):
@@ -141,12 +146,17 @@ class Lanes:
         for model in self.models:  # the rows changed behind the parameters' backs: some count their steps by this
             increment_version(list(model.parameters()))
 
+    @property
+    def evaluation_batch(self) -> int:
+        """Sequences a forward pass without gradients: as in an update, which then is what needs most memory."""
+        return max(MIN_EVALUATION_BATCH, self.candidates[0].batch_size)
+
     @torch.no_grad()
     def outputs(self, x: Tensor) -> Tensor:
         """Readouts (K, N, output_size) of all lanes on the same sequences (N, T, I), in evaluation mode."""
         for model in self.models:
             model.eval()
-        parts = [self._readouts([part.transpose(0, 1).contiguous()] * len(self)) for part in x.split(EVALUATION_BATCH)]
+        parts = [self._readouts([part.transpose(0, 1).contiguous()] * len(self)) for part in x.split(self.evaluation_batch)]
         return torch.stack([torch.cat(lane) for lane in zip(*parts, strict=True)])
 
     def _readouts(self, x: list[Tensor]) -> list[Tensor]:
@@ -160,10 +170,15 @@ def _initial(candidate: Candidate, seed: int, input_size: int, output_size: int)
         return SequenceModel(candidate, input_size, output_size)
 
 
+def _room(parameter: Tensor) -> int:
+    """How much of a row it takes."""
+    return math.ceil(parameter.numel() / ALIGNED) * ALIGNED
+
+
 def _views(model: nn.Module, row: Tensor) -> list[Tensor]:
     """The row (P,) cut into the shapes of the model's parameters, in their order."""
     parts, at = [], 0
     for parameter in model.parameters():
         parts.append(row[at : at + parameter.numel()].view(parameter.shape))
-        at += parameter.numel()
+        at += _room(parameter)
     return parts

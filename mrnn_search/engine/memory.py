@@ -14,7 +14,9 @@ import torch
 
 from ..cells.bases.base import bases
 from ..cells.describe import num_parameters
+from ..cells.reference import rule_channels
 from ..cells.spec import Candidate
+from .lanes import MIN_EVALUATION_BATCH
 from .native.build import Native, native
 from .native.recurrence import saved_floats, scratch_floats
 from .optimizers import MEMORY
@@ -22,7 +24,13 @@ from .planner import Place, Plan, plan
 
 FLOAT = 4
 SHARE = 0.8  # of the free memory that packs may take: other processes want some, and estimates are estimates
-STEP_TENSORS = 6  # of (B, G·H) that a per-step loop's graph keeps at each step, and two for each state of the rule
+# Of (B, H) and a gate block that is, what a layer keeps at each step until the backward pass. Fitted to the peak of resident
+# memory over three updates of 1 to 4 lanes.
+STEP_TENSORS = 4.25  # a per-step loop's graph, of the base alone
+VENDOR_TENSORS = 2.5  # torch's own kernels
+LINEAR_STATE = 0.5  # a linear rule in the loop, a state
+CURVED_RULE, CURVED_STATE = 3.5, 1.0  # any other rule, and each of its states
+MAP_MATRICES = 24  # (H, H) in float64 that the map to an orthogonal matrix keeps for its gradient, and what that needs
 
 
 def pack_bytes(candidates: Sequence[Candidate], steps: int, inputs: int, outputs: int, device: str = "cpu") -> int:
@@ -31,47 +39,55 @@ def pack_bytes(candidates: Sequence[Candidate], steps: int, inputs: int, outputs
     Args:
         steps, inputs, outputs: T, I, and the readout's width.
     """
-    return sum(lane_bytes(c, steps, inputs, outputs, device) for c in candidates) + _scratch(candidates, steps, inputs, device)
+    lanes = sum(lane_bytes(c, steps, inputs, outputs, device) for c in candidates)
+    return lanes + FLOAT * _scratch(candidates, steps, inputs, device)
 
 
 def lane_bytes(candidate: Candidate, steps: int, inputs: int, outputs: int, device: str = "cpu") -> int:
     """What each further lane adds; arguments as of `pack_bytes`."""
-    spec, hidden, batch = candidate.spec, candidate.hidden_size, candidate.batch_size
-    widths = [inputs] + [hidden] * (candidate.num_layers - 1)
-    p = sum(num_parameters(spec, width, hidden) for width in widths) + (hidden + 1) * outputs
-    # weights, gradients, rates, what the optimizer remembers, three of its intermediate results, the best epoch's weights
-    floats = p * (7 + len(MEMORY[candidate.optimizer]))
-    rows = steps * batch
+    spec, hidden, batch = candidate.spec, candidate.hidden_size, max(candidate.batch_size, MIN_EVALUATION_BATCH)
+    base, rows = bases[spec.base], steps * batch
     chosen = plan(spec, place=Place(device, torch.float32, hidden))
-    for width in widths:
-        floats += rows * (width + _kept(candidate, chosen, width))
+    numbers, floats = (hidden + 1) * outputs, 2.0 * rows * inputs  # the readout; the batch, in both orders
+    for width in [inputs] + [hidden] * (candidate.num_layers - 1):
+        numbers += num_parameters(spec, width, hidden)
+        if base.orthogonal:
+            numbers += base.gates * hidden * (hidden + 1) // 2  # the triangle that does not count is there all the same
+            floats += 2 * MAP_MATRICES * base.gates * hidden**2
+        floats += rows * _kept(candidate, chosen, width)
         if chosen.kernel == "fused":
-            floats += saved_floats(str(bases[spec.base].family(spec.options)), steps, batch, width + chosen.filters, hidden)
-    return FLOAT * floats
+            floats += saved_floats(str(base.family(spec.options)), steps, batch, width + chosen.filters, hidden)
+    # weights, gradients, rates, what the optimizer remembers, three of its intermediate results, the best epoch's weights
+    return int(FLOAT * (floats + (7 + len(MEMORY[candidate.optimizer])) * numbers))
 
 
-def _kept(candidate: Candidate, chosen: Plan, inputs: int) -> int:
+def _kept(candidate: Candidate, chosen: Plan, inputs: int) -> float:
     """Floats a step and row of a layer that live until the backward pass, or are made there."""
-    base, hidden = bases[candidate.spec.base], candidate.hidden_size
-    gates, plain = base.gates * hidden, candidate.spec.rule_type.program.plain
+    spec, hidden = candidate.spec, candidate.hidden_size
+    gates, program = bases[spec.base].gates * hidden, spec.rule_type.program
     outputs = 2 * hidden  # and their gradients
+    filtered = 2 * (inputs + 1) if chosen.filters else 0  # what is filtered, and the result
     if chosen.kernel == "fused":
-        if plain:
-            return outputs
-        return outputs + (2 * (inputs + 1) if chosen.filters else 3 * gates)
+        return outputs + (filtered if chosen.filters or program.plain else 3 * gates)
     if chosen.kernel == "vendor":
-        return outputs + 2 * gates + 2 * hidden
-    return outputs + (STEP_TENSORS + 2 * len(candidate.spec.rule_type.program.states)) * gates
+        return outputs + filtered + VENDOR_TENSORS * gates + hidden / 2
+    states = len(program.states)
+    rule = LINEAR_STATE * states if program.linear else CURVED_RULE + CURVED_STATE * states
+    return outputs + STEP_TENSORS * gates + rule * rule_channels(spec, hidden)
 
 
 def _scratch(candidates: Sequence[Candidate], steps: int, inputs: int, device: str) -> int:
-    c = candidates[0]
-    chosen = plan(c.spec, place=Place(device, torch.float32, c.hidden_size))
-    family = bases[c.spec.base].family(c.spec.options)
-    if chosen.kernel != "fused" or family is None or not isinstance(native(), Native):
-        return 0
+    """Floats that a pack needs once, for the length of a call or for one lane after the other."""
+    c = min(candidates, key=lambda c: c.spec.rule_type.program.plain)
+    chosen, base = plan(c.spec, place=Place(device, torch.float32, c.hidden_size)), bases[c.spec.base]
+    batch = max(c.batch_size, MIN_EVALUATION_BATCH)
     widest = max(inputs, c.hidden_size if c.num_layers > 1 else 0) + 1
-    return FLOAT * scratch_floats(family, steps, c.batch_size, widest, c.hidden_size, len(candidates), torch.get_num_threads())
+    channels = 2 * widest if chosen.filters else 0 if c.spec.rule_type.program.plain else base.gates * c.hidden_size
+    drive = steps * batch * channels  # gradients, and what is made on the way
+    family = base.family(c.spec.options)
+    if chosen.kernel != "fused" or family is None or not isinstance(native(), Native):
+        return drive
+    return drive + scratch_floats(family, steps, batch, widest, c.hidden_size, len(candidates), torch.get_num_threads())
 
 
 def split(candidates: Sequence[Candidate], steps: int, inputs: int, outputs: int, limit: int, device: str = "cpu") -> list[range]:
