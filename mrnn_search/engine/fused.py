@@ -18,6 +18,7 @@ from ..cells.bases.base import Weights, bases
 from ..cells.reference import at_input, chosen_gates, replace, select, split_bias
 from ..cells.rules.base import Coefficients
 from ..cells.spec import CellSpec
+from .native.ops import drive as operator
 from .native.recurrence import LaneInput, recurrence, traced
 from .native.rules import Lane, drives, unfit
 from .packing import Packing
@@ -105,11 +106,12 @@ def _prepare(call: LayerCall) -> _Prepared:
 def _run_rules(calls: Sequence[LayerCall], rules: Sequence[Lane | None]) -> list[LaneResult | None]:
     """All that the rule machine can run in one call; the others, with coefficients for each channel or step, as the loop has them.
 
-    In graphs all are as the loop has them.
+    In graphs each is an operator.
     """
-    fit = {k: rule for k, rule in enumerate(rules) if rule is not None and not traced([rule.u]) and not unfit(rule)}
+    fit = {k: rule for k, rule in enumerate(rules) if rule is not None and not unfit(rule)}
     results: list[LaneResult | None] = [None] * len(rules)
-    for k, result in zip(fit, drives(list(fit.values())) if fit else (), strict=True):
+    ran = [operator(rule) for rule in fit.values()] if traced(rule.u for rule in fit.values()) else drives(list(fit.values()))
+    for k, result in zip(fit, ran, strict=True):
         results[k] = result
     for k, rule in enumerate(rules):
         if rule is not None and results[k] is None:

@@ -40,9 +40,11 @@ def drive(lane: Lane) -> tuple[Tensor, tuple[Tensor, ...]]:
     return d, tuple(last)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _told(program: Program) -> tuple[str, tuple[str, ...]]:
     return program.text, program.root.coefficients
+
+
+_told._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch.compiler.assume_constant_result, without its imports
 
 
 @lru_cache(maxsize=4096)

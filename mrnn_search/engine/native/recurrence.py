@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import Parameter
 
 from .build import Native, native
+from .once import once
 
 FAMILIES = ("lstm", "gru", "rnn_tanh", "rnn_relu", "modrelu")
 BLOCKS = {"lstm": 4, "gru": 3}  # G; 1 of the others
@@ -239,9 +240,10 @@ class _Recurrence(torch.autograd.Function):
         return tuple(found[:outputs])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        return None, None, None, *_gradients(ctx, ctx.needs_input_grad[3:], grads, _backward)
+        with torch.no_grad():
+            found = _gradients(ctx, ctx.needs_input_grad[3:], grads, _backward)
+        return None, None, None, *once(found, (*ctx.saved_tensors[: ctx.sizes[0]], *grads))
 
 
 def _lanes(there: Sequence[bool], flat: Sequence[Any]) -> list[LaneInput]:

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ...cells.formula.program import MAX_STATES, Program
 from .code import Assembled, Code, compile, running
+from .once import once
 
 
 class _Code(ctypes.Structure):
@@ -57,9 +57,8 @@ class Lane(NamedTuple):
 
 def unfit(lane: Lane) -> str:
     """Why `drives` cannot run this; empty if it can."""
-    code = compile(lane.program)
-    if isinstance(code, str):
-        return code
+    if refused := _refused(lane.program):
+        return refused
     given = [h for h in lane.held if h is not None]
     if any(x.dtype != torch.float32 or x.device.type != "cpu" for x in (lane.u, *given)):
         return "not float32 on the CPU"
@@ -70,6 +69,14 @@ def unfit(lane: Lane) -> str:
     if lane.program.timed and isinstance(lane.t, Tensor):
         return "each sequence has its own step number"
     return ""
+
+
+def _refused(program: Program) -> str:
+    code = compile(program)
+    return code if isinstance(code, str) else ""
+
+
+_refused._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch.compiler.assume_constant_result, without its imports
 
 
 def drives(lanes: Sequence[Lane | tuple[Any, ...]]) -> list[tuple[Tensor, tuple[Tensor, ...]]]:
@@ -200,6 +207,7 @@ class _Drives(torch.autograd.Function):
         return tuple(results)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        return None, *backward_of(ctx.given, ctx.saved_tensors, gradients, ctx.needs_input_grad[1:])
+        with torch.no_grad():
+            found = backward_of(ctx.given, ctx.saved_tensors, gradients, ctx.needs_input_grad[1:])
+        return None, *once(found, (*ctx.saved_tensors, *gradients))
