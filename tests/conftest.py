@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,9 @@ from .postgresql import serve
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports triton, which reads it once
+
+# Tests have homes of their own: without this each would build the kernels again.
+os.environ.setdefault("MRNN_SEARCH_CACHE", str(Path(tempfile.gettempdir()) / f"mrnn-search-kernels-{getpass.getuser()}"))
 
 torch.set_num_threads(1)  # tests run side by side, and train beside their own workers
 

@@ -30,7 +30,7 @@ STEP_TENSORS = 4.25  # a per-step loop's graph, of the base alone
 VENDOR_TENSORS = 2.5  # torch's own kernels
 LINEAR_STATE = 0.5  # a linear rule in the loop, a state
 CURVED_RULE, CURVED_STATE = 3.5, 1.0  # any other rule, and each of its states
-MAP_MATRICES = 24  # (H, H) in float64 that the map to an orthogonal matrix keeps for its gradient, and what that needs
+MAP_MATRICES = 16  # (H, H) in float64 that the map to an orthogonal matrix keeps for its gradient, and what that needs
 
 
 def pack_bytes(candidates: Sequence[Candidate], steps: int, inputs: int, outputs: int, device: str = "cpu") -> int:
