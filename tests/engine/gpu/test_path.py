@@ -147,6 +147,6 @@ def test_without_a_cuda_device_it_is_not_available():
 
 
 def test_the_package_does_not_need_triton():
-    code = "import sys; sys.modules['triton'] = None; import mrnn_search.engine.gpu.path, mrnn_search.engine.gpu.device as p; print(p.available('cuda')[0])"
+    code = "import sys; sys.modules['triton'] = None; from mrnn_search.engine.gpu import device, path; print(device.available('cuda')[0])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "False"
