@@ -131,7 +131,7 @@ def test_a_broken_compiler_says_its_first_line_in_whatever_encoding(here, monkey
 
 @needs_gxx
 def test_a_library_that_does_not_load_is_a_reason_too(here, monkeypatch):
-    monkeypatch.setenv("CXX", compiler(here, 'for a; do last=$a; done\necho 1.0 > "$last"'))
+    monkeypatch.setenv("CXX", compiler(here, '[ "$1" = --version ] && exec echo 1.0\nfor a; do last=$a; done\necho 1.0 > "$last"'))
     with pytest.raises(BuildError, match="kernels-portable"):
         build._load()
 
