@@ -56,10 +56,8 @@ static inline vf root(vf x) {
 }
 #endif
 
-// exp to 1 ulp or so between -87.3 and 88.3: 2^n times a polynomial on |x| <= ln(2) / 2 (coefficients of Cephes' expf).
-// Below it gives the smallest normal number, above the largest power that stays finite; no denormals, no infinity.
-static inline vf exponential(vf x) {
-    x = at_least(at_most(x, 88.3f), -87.3f);
+// exp(x) = 2^whole times what is returned, a polynomial on |x| <= ln(2) / 2 (coefficients of Cephes' expf), to 1 ulp or so.
+static inline vf exponential_parts(vf x, vi& whole) {
     const vf magic = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number, which is then in the low bits
     vf shifted = x * 1.44269504088896341f + magic;
     vf n = shifted - magic;
@@ -71,9 +69,16 @@ static inline vf exponential(vf x) {
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
-    p = (p * r) * r + r + 1.0f;
-    vi exponent = ((vi)shifted - (vi)magic) << 23;
-    return (vf)((vi)p + exponent);
+    whole = (vi)shifted - (vi)magic;
+    return (p * r) * r + r + 1.0f;
+}
+
+// exp between -87.3 and 88.3. Below it gives the smallest normal number, above the largest power that stays finite; no
+// denormals, no infinity.
+static inline vf exponential(vf x) {
+    vi whole;
+    vf p = exponential_parts(at_least(at_most(x, 88.3f), -87.3f), whole);
+    return (vf)((vi)p + (whole << 23));
 }
 
 static inline vf sigmoid(vf x) { return 1.0f / (1.0f + exponential(-x)); }
@@ -98,20 +103,9 @@ static inline vf hyperbolic_tangent(vf x) {
 
 // exp with torch's ends: inf above 88.7, 0 where the result would be denormal. 1 ulp or so.
 static inline vf exponential_to_infinity(vf x) {
-    x = at_least(at_most(x, 89.0f), -88.0f);
-    const vf magic = all(12582912.0f);
-    vf shifted = x * 1.44269504088896341f + magic;
-    vf n = shifted - magic;
-    vf r = x - n * 0.693359375f;
-    r = r + n * 2.12194440e-4f;
-    vf p = all(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = (p * r) * r + r + 1.0f;
-    vi whole = (vi)shifted - (vi)magic, half = whole >> 1;  // 2^128 is no float, but a product of two
+    vi whole;
+    vf p = exponential_parts(at_least(at_most(x, 89.0f), -88.0f), whole);
+    vi half = whole >> 1;  // 2^128 is no float, but a product of two
     return p * (vf)((half + 127) << 23) * (vf)((whole - half + 127) << 23);
 }
 
