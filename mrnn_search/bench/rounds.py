@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..engine.heap import keep_freed
 from .sides import Side
 
 LEAST_ROUNDS = 5
@@ -95,17 +96,19 @@ def prepare(threads: int) -> Callable[[], None]:
     """Settings of this process while something is measured; returns what puts them back.
 
     Denormal numbers count as 0 on every side: gradients fade over long sequences, and arithmetic on denormals is many times
-    slower, which would measure the data and not the code. And float32 is float32: cuDNN's layers would otherwise round to TF32 on a
-    GPU, the loop's products not.
+    slower, which would measure the data and not the code. Freed memory is kept, as in a search's workers: of the loop, too. And
+    float32 is float32: cuDNN's layers would otherwise round to TF32 on a GPU, the loop's products not.
     """
     before, rounded = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     torch.set_flush_denormal(True)  # first: threads that are made from here on have it too
     torch.set_num_threads(threads)
+    keep_freed()
 
     def restore() -> None:
         torch.set_num_threads(before)
         torch.set_flush_denormal(False)
         torch.backends.cudnn.allow_tf32 = rounded
+        keep_freed(False)
 
     return restore

@@ -11,6 +11,7 @@ import traceback
 
 import torch
 
+from ..engine.heap import give_back_freed, keep_freed
 from .packs import Pack, PackResult, failed_pack, train_pack
 
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
@@ -21,12 +22,14 @@ def prepare_worker() -> None:
     """Make this process a worker: call it once, in the main thread, before anything is computed.
 
     One thread: parallel are the packs. Denormals count as zero: a decaying momentum is full of them, and each costs a CPU
-    a hundred cycles.
+    a hundred cycles. What a pack frees is kept for its next update (`mrnn_search.engine.heap`), and given back at its end, before
+    the next pack asks how much memory there is.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
     torch.set_flush_denormal(True)
+    keep_freed()
 
 
 def die_with(parent: int) -> None:
@@ -46,6 +49,8 @@ def run_pack(pack: Pack, device: str) -> PackResult | Exception:
         return train_pack(pack, device)
     except Exception as error:
         return portable(error)
+    finally:
+        give_back_freed()
 
 
 def portable(error: Exception) -> Exception:

@@ -17,12 +17,13 @@ import mrnn_search as ms
 
 from .test_driver import essence
 
-KILLS = 10
+KILLS, RECORDS = 10, 14  # that a run writes at most before it is killed
+TRIALS = 48  # several records each: no kill may come after the end
 
 
 def start(runs: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "mrnn_search", "run", "smoke"],
+        [sys.executable, "-m", "mrnn_search", "run", "smoke", "--set", f"budget.trials={TRIALS}"],
         env={**os.environ, "MRNN_SEARCH_RUNS": str(runs)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -42,7 +43,7 @@ def test_kill_9_at_ten_random_moments(tmp_path: Path) -> None:
     finished: dict[tuple[str, int], str] = {}
     for _ in range(KILLS):
         process = start(tmp_path / "runs")
-        until = records(ledger) + luck.randint(1, 14)
+        until = records(ledger) + luck.randint(1, RECORDS)
         while records(ledger) < until and process.poll() is None:
             time.sleep(0.01)
         time.sleep(luck.random() * 0.2)
