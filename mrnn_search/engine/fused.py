@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from ..cells.bases.base import Weights, bases
@@ -19,11 +18,12 @@ from ..cells.reference import at_input, chosen_gates, replace, select, split_bia
 from ..cells.rules.base import Coefficients
 from ..cells.spec import CellSpec
 from .native.ops import drive as operator
-from .native.recurrence import LaneInput, recurrence, traced
+from .native.recurrence import LaneInput, recurrence
 from .native.rules import Lane, drives, unfit
 from .packing import Packing
 from .paths import LayerResult, sequence, widened
 from .state import Steps
+from .tracing import traced
 
 LaneResult = tuple[Tensor, tuple[Tensor, ...]]
 
@@ -135,14 +135,3 @@ def _lane(call: LayerCall, prepared: _Prepared, result: LaneResult | None) -> tu
     c0 = call.state[1] if len(call.state) > 1 else None
     kept = w["weight_hh"], w.get("bias_hh"), w.get("modrelu_bias"), call.state[0], c0
     return LaneInput(z, weight, prepared.bias, d, *kept), held
-
-
-def transformed() -> str:
-    """What differentiates or maps here and cannot go through the kernels; empty: nothing."""
-    if torch._C._functorch.peek_interpreter_stack() is not None:
-        return "torch.func transforms it"
-    return "forward-mode differentiation is on" if forward_ad._current_level >= 0 else ""
-
-
-# As torch.compiler.assume_constant_result, without its imports. Graphs are guarded by what is asked here.
-transformed._dynamo_marked_constant = True  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from functools import cache
 from typing import Any
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # malloc.h
@@ -38,6 +39,7 @@ def give_back_freed() -> None:
         libc.malloc_trim(0)
 
 
+@cache
 def _glibc() -> Any:
     if not sys.platform.startswith("linux"):
         return None

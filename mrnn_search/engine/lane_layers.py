@@ -13,7 +13,7 @@ from torch import Tensor
 from ..cells.bases.base import bases
 from ..cells.reference import rule_channels
 from .fused import LayerCall, run_fused_lanes
-from .orthogonal import recentre_due
+from .orthogonal import present, recentre_due
 from .paths import PATHS
 from .recurrent import Recurrent
 from .scan import wide_dtype
@@ -40,8 +40,9 @@ def forward_lanes(layers: Sequence[Recurrent], x: Sequence[Tensor], generators: 
     for i in range(layers[0].num_layers):
         together: dict[str, list[int]] = {}
         calls = []
+        matrices = present(layers, f"weight_hh_l{i}")
         for k, layer in enumerate(layers):
-            calls.append(_call(layer, f"_l{i}", rows[k], plans[k].filters))
+            calls.append(_call(layer, f"_l{i}", rows[k], plans[k].filters, matrices.get(k)))
             together.setdefault(_family(layer) if plans[k].kernel == "fused" else "", []).append(k)
         for family, members in together.items():
             if family:
@@ -60,12 +61,14 @@ def _family(layer: Recurrent) -> str:
     return str(bases[layer.spec.base].family(layer.spec.options))
 
 
-def _call(layer: Recurrent, suffix: str, x: Tensor, filters: bool) -> LayerCall:
+def _call(layer: Recurrent, suffix: str, x: Tensor, filters: bool, weight_hh: Tensor | None) -> LayerCall:
     batch, base = x.shape[1], bases[layer.spec.base]
     zero = x.new_zeros(batch, layer.hidden_size)
     states = len(layer.spec.rule_type.program.states)
     moments = [x.new_zeros(batch, rule_channels(layer.spec, layer.hidden_size), dtype=wide_dtype(x.dtype))] * states
-    return LayerCall(layer.spec, layer._coefficients(suffix), layer._weights(suffix), x, (zero,) * base.states, moments, 0, filters)
+    return LayerCall(
+        layer.spec, layer._coefficients(suffix), layer._weights(suffix, weight_hh), x, (zero,) * base.states, moments, 0, filters
+    )
 
 
 def _dropout(layer: Recurrent, y: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -30,7 +30,7 @@ STEP_TENSORS = 4.25  # a per-step loop's graph, of the base alone
 VENDOR_TENSORS = 2.5  # torch's own kernels
 LINEAR_STATE = 0.5  # a linear rule in the loop, a state
 CURVED_RULE, CURVED_STATE = 3.5, 1.0  # any other rule, and each of its states
-MAP_MATRICES = 16  # (H, H) in float64 that the map to an orthogonal matrix keeps for its gradient, and what that needs
+MAP_MATRICES = 25  # (H, H) in float64 that the map to an orthogonal matrix keeps for its gradient, and what that needs
 
 
 def pack_bytes(candidates: Sequence[Candidate], steps: int, inputs: int, outputs: int, device: str = "cpu") -> int:
@@ -48,7 +48,7 @@ def lane_bytes(candidate: Candidate, steps: int, inputs: int, outputs: int, devi
     spec, hidden, batch = candidate.spec, candidate.hidden_size, max(candidate.batch_size, MIN_EVALUATION_BATCH)
     base, rows = bases[spec.base], steps * batch
     chosen = plan(spec, place=Place(device, torch.float32, hidden))
-    numbers, floats = (hidden + 1) * outputs, 2.0 * rows * inputs  # the readout; the batch, in both orders
+    numbers, floats = (hidden + 1) * outputs, (1.0 if chosen.filters else 2.0) * rows * inputs  # the readout; the batch, in both orders
     for width in [inputs] + [hidden] * (candidate.num_layers - 1):
         numbers += num_parameters(spec, width, hidden)
         if base.orthogonal:

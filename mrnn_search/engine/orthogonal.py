@@ -11,30 +11,41 @@ Source: Lezcano-Casado, Trivializations for gradient-based optimization on manif
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.parametrize import register_parametrization
+
+from .tracing import traced, transformed
 
 PROJECT_EVERY = 100  # re-centrings; M of the paper's released recipes
 HALF = (torch.bfloat16, torch.float16)
 # Numerator of the [8/8] Padé approximant of exp, lowest power first; the denominator has the signs of the odd ones changed.
 PADE = (518918400.0, 259459200.0, 60540480.0, 8648640.0, 831600.0, 55440.0, 2520.0, 72.0, 1.0)
-SQUARINGS = 5
+SQUARINGS = 5  # at most
+EXACT = 2.0  # spectral norm up to which the approximant alone is the exponential, to 1e-12
+PADDED = 8  # rows, to a multiple of which stacked matrices are padded: each then begins at a multiple of 64 bytes
 
 
 def exponential(lower: Tensor) -> Tensor:
     """``expm(A - Aᵀ)`` (..., H, H) of a strictly lower triangular A.
 
-    By the diagonal Padé approximant of ``(A - Aᵀ) / 32``, squared five times. A diagonal approximant of a skew matrix is
+    By the diagonal Padé approximant of ``(A - Aᵀ) / 2^n``, squared n times, n at most five. A diagonal approximant of a skew matrix is
     orthogonal whatever its norm, which torch.matrix_exp's Taylor polynomial is not, and its gradient costs two passes, not
     torch's exponential of a matrix twice as large. In float64 it is the exponential to 1e-12 up to a spectral norm of 64 (rotations
-    by 64 rad) and to 1e-8 up to 100; beyond, it is another smooth map onto the rotations. The number of squarings is fixed, so
-    that nothing waits for a norm to come back from a GPU or breaks a traced graph.
+    by 64 rad) and to 1e-8 up to 100; beyond, it is another smooth map onto the rotations.
     """
-    skew = (lower - lower.mT) / 2**SQUARINGS
+    skew = lower - lower.mT
+    squarings = _squarings(skew)
+    most = max(squarings, default=0)
+    if min(squarings, default=0) == most:
+        skew = skew / 2**most
+    else:
+        skew = skew / torch.tensor([2.0**n for n in squarings], dtype=skew.dtype).view(*skew.shape[:-2], 1, 1)
     second = skew @ skew
     fourth = second @ second
     sixth = fourth @ second
@@ -42,9 +53,31 @@ def exponential(lower: Tensor) -> Tensor:
     odd = skew @ (PADE[7] * sixth + PADE[5] * fourth + PADE[3] * second + PADE[1] * one)
     even = PADE[8] * (fourth @ fourth) + PADE[6] * sixth + PADE[4] * fourth + PADE[2] * second + PADE[0] * one
     q: Tensor = _solve(even - odd, even + odd)
-    for _ in range(SQUARINGS):
-        q = q @ q
+    for n in range(most):
+        if min(squarings) > n:
+            q = q @ q
+        else:
+            due = torch.tensor([m > n for m in squarings]).view(*q.shape[:-2], 1, 1)
+            q = torch.where(due, q @ q, q)
     return q
+
+
+def _squarings(skew: Tensor) -> list[int]:
+    """How often each matrix of (..., H, H) is to be squared.
+
+    As often as its norm asks for where that can be looked at for nothing: at small norms, which the map of a centre that follows has, a
+    third of the work. On a GPU, in a graph and under torch.func it would have to be waited for or cannot be known.
+    """
+    count = math.prod(skew.shape[:-2])
+    plain = skew.detach()
+    if plain.device.type != "cpu" or traced([plain]) or transformed():
+        return [SQUARINGS] * count
+    # Two bounds of the spectral norm; eigenvalues of a skew matrix come in pairs, hence the half
+    bound = torch.minimum(plain.abs().sum(-1).amax(-1), plain.square().sum((-2, -1)).div(2).sqrt())
+    norms: list[float] = bound.flatten().tolist()
+    return [
+        min(SQUARINGS, max(0, math.ceil(math.log2(norm / EXACT)))) if 0 < norm < math.inf else SQUARINGS * (norm != 0) for norm in norms
+    ]
 
 
 def cayley(lower: Tensor) -> Tensor:
@@ -56,8 +89,7 @@ def cayley(lower: Tensor) -> Tensor:
 
 def householder(lower: Tensor) -> Tensor:
     """Minus the product (..., H, H) of the reflections at ``e_i + (column i of A)``, A strictly lower triangular: I at 0 for every H."""
-    q: Tensor = torch.linalg.householder_product(lower, 2 / (1 + lower.square().sum(-2)))
-    return -q
+    return -_each(torch.linalg.householder_product, lower, 2 / (1 + lower.square().sum(-2)))
 
 
 MAPS: Mapping[str, Callable[[Tensor], Tensor]] = {"exponential": exponential, "cayley": cayley, "householder": householder}
@@ -65,8 +97,20 @@ MAPS: Mapping[str, Callable[[Tensor], Tensor]] = {"exponential": exponential, "c
 
 def _solve(a: Tensor, b: Tensor) -> Tensor:
     """``a⁻¹ b``. No check: ``a`` is never singular here, and NaN must come out as NaN, which training reports."""
-    x: Tensor = torch.linalg.solve_ex(a, b)[0]
-    return x
+    return _each(lambda a, b: torch.linalg.solve_ex(a, b)[0], a, b)
+
+
+def _each(f: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
+    """``f`` of a matrix (..., H, H) and of what belongs to it, matrix by matrix on the CPU.
+
+    There torch factorises a stack of matrices with several threads at once, of which MKL makes nonsense from H = 151
+    (pytorch/pytorch#142815), and rounds a matrix differently by its place.
+    """
+    if a.device.type != "cpu" or a.dim() == 2:
+        return f(a, b)
+    parts = [f(*pair) for pair in zip(a.flatten(0, -3), b.flatten(0, a.dim() - 3), strict=True)]
+    whole: Tensor = torch.stack(parts).unflatten(0, a.shape[:-2])
+    return whole
 
 
 def _widened(x: Tensor) -> Tensor:
@@ -167,10 +211,7 @@ class OrthogonalMap(nn.Module):
         self.register_buffer("base", torch.eye(size, dtype=kept, device=device).expand(shape).clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._value(x).to(x.dtype).reshape(-1, x.shape[-1])
-
-    def _value(self, x: Tensor) -> Tensor:
-        return _widened(self.base) @ MAPS[self.kind](_widened(x).tril(-1))
+        return _values([self], [x])[0].to(x.dtype).reshape(-1, x.shape[-1])
 
     @torch.no_grad()
     def right_inverse(self, weight: Tensor) -> Tensor:
@@ -181,7 +222,7 @@ class OrthogonalMap(nn.Module):
     @torch.no_grad()
     def recentre_(self, x: Tensor, project: bool = False) -> None:
         """``base`` <- the present matrix, the orthogonal one nearest to it if ``project``; ``x`` <- 0."""
-        q = self._value(x)
+        (q,) = _values([self], [x])
         self.base.copy_(nearest(q) if project else q)
         x.zero_()
 
@@ -207,6 +248,34 @@ class OrthogonalMap(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.kind}, {tuple(self.base.shape)}, rebase={self.rebase}"
+
+
+def _values(maps: Sequence[OrthogonalMap], lowers: Sequence[Tensor]) -> list[Tensor]:
+    """The present matrix of each map, shaped as its base, in float64. Maps of one kind and shape; no matrix depends on its neighbours."""
+    shape = maps[0].base.shape
+    size = shape[-1]
+
+    def stacked(parts: Iterable[Tensor]) -> Tensor:
+        x = torch.stack([_widened(part).reshape(-1, size, size) for part in parts])
+        return F.pad(x, (0, -size % PADDED) * 2) if size % PADDED else x
+
+    q = stacked(m.base for m in maps) @ MAPS[maps[0].kind](stacked(lowers).tril(-1))
+    return [one[:, :size, :size].reshape(shape) for one in q.unbind(0)]
+
+
+def present(layers: Sequence[nn.Module], name: str) -> dict[int, Tensor]:
+    """``weight_hh`` (G·H, H) called ``name`` of those of ``layers`` in which it is orthogonal, by their places, many at once."""
+    held: list[Mapping[str, Any]] = [getattr(layer, "parametrizations", {}) for layer in layers]
+    chains = {k: chains[name] for k, chains in enumerate(held) if name in chains}
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for k, chain in chains.items():
+        alike.setdefault((chain[0].kind, chain[0].base.shape, chain.original.dtype), []).append(k)
+    found: dict[int, Tensor] = {}
+    for members in alike.values():
+        values = _values([chains[k][0] for k in members], [chains[k].original for k in members])
+        for k, value in zip(members, values, strict=True):
+            found[k] = value.to(chains[k].original.dtype).reshape(-1, value.shape[-1])
+    return found
 
 
 def constrain(module: nn.Module, name: str, matrices: int, kind: str, rebase: str) -> None:

@@ -18,7 +18,7 @@ from ..cells.describe import num_parameters
 from ..cells.reference import FromInput, autocast_on, rule_channels
 from ..cells.rules.base import Rule
 from ..cells.spec import INITS, CellSpec
-from .fused import run_fused, transformed
+from .fused import run_fused
 from .gpu.path import run_triton
 from .orthogonal import constrain, put, recentre_due, revive, settle, tie
 from .packing import Packing
@@ -26,6 +26,7 @@ from .paths import PATHS, LayerResult
 from .planner import Place, Plan, plan
 from .scan import wide, wide_dtype
 from .state import State, StateShape
+from .tracing import transformed
 
 
 class Recurrent(nn.Module):
@@ -166,9 +167,11 @@ class Recurrent(nn.Module):
             return super().__reduce_ex__(protocol)
         return revive, (type(self).__mro__[1], tuple(self.parametrizations)), self.__dict__  # type: ignore[arg-type]
 
-    def _weights(self, suffix: str) -> dict[str, Tensor]:
+    def _weights(self, suffix: str, weight_hh: Tensor | None = None) -> dict[str, Tensor]:
+        """``weight_hh``: its present value, where somebody has computed it already."""
+        known = {} if weight_hh is None else {"weight_hh": weight_hh}
         names = self._base.shapes(self.input_size, self.hidden_size, self.bias)
-        return {name: getattr(self, name + suffix) for name in names}
+        return {name: known[name] if name in known else getattr(self, name + suffix) for name in names}
 
     def _coefficients(self, suffix: str) -> dict[str, Any]:
         c: dict[str, Any] = dict(self.spec.coefficients)

@@ -1,6 +1,7 @@
 """What packs need, estimated and measured; packs that are too big are split, and nothing else changes."""
 
 import os
+import statistics
 import subprocess
 import sys
 
@@ -11,55 +12,72 @@ from mrnn_search.engine.memory import free_bytes, pack_bytes, split
 from mrnn_search.search import packs
 from mrnn_search.search.packs import Lane, Pack, train_pack
 
+SHAPES = (  # base, rule, optimizer, T, B, I, H, K
+    "lstm heavy_ball rmsprop 28 128 28 128 8",
+    "lstm adam rmsprop 28 128 28 128 8",
+    "gru rmsprop sgd 96 32 64 64 16",
+    "orthogonal heavy_ball adam 96 32 64 64 16",
+    "orthogonal plain adam 150 64 16 64 4",
+    "orthogonal heavy_ball adam 20 32 8 160 8",
+    "lstm plain adam 100 64 256 64 4",
+    "gru heavy_ball@hidden adam 200 32 8 128 3",
+)
 MEASURE = """
 import sys, torch
+from pathlib import Path
 from torch.nn.functional import cross_entropy
 from mrnn_search.cells import Candidate, CellSpec
-from mrnn_search.engine.heap import keep_freed
+from mrnn_search.engine.heap import give_back_freed, keep_freed
 from mrnn_search.engine.lanes import Lanes
 from mrnn_search.engine.memory import pack_bytes
 torch.set_num_threads(1)
-if sys.argv.pop(1) == "worker":
-    keep_freed()
-base, rule, optimizer = sys.argv[1:4]
-rule, _, scope = rule.partition("@")
-steps, batch, inputs, hidden, count = map(int, sys.argv[4:])
-spec = CellSpec(base, rule, scope=scope or None)
-x, y = torch.randn(512, steps, inputs), torch.randint(10, (512,))
-rows = torch.randint(512, (count, batch))
-small = Lanes([Candidate(spec, 4, batch_size=2, optimizer=optimizer)], [0], inputs, 10, cross_entropy)
-small.update([x[:2, :3]], [y[:2]])
-del small
-before = int(open("/proc/self/statm").read().split()[1]) * 4096
-candidates = [Candidate(spec, hidden, batch_size=batch, optimizer=optimizer)] * count
-lanes = Lanes(candidates, list(range(count)), inputs, 10, cross_entropy)
-for _ in range(3):
-    lanes.update([x[r] for r in rows], [y[r] for r in rows])
-lanes.outputs(x)
-# Not getrusage: its maximum counts what the process was before it became this program
-peak = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
-print((peak - before) / pack_bytes(candidates, steps, inputs, 10))
+keep_freed()  # as a search's workers do
+
+def resident(name):
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(name))
+
+def train(base, rule, optimizer, steps, batch, inputs, hidden, count):
+    rule, _, scope = rule.partition("@")
+    spec = CellSpec(base, rule, scope=scope or None)
+    x, y = torch.randn(128, steps, inputs), torch.randint(10, (128,))
+    rows = torch.randint(128, (count, batch))
+    give_back_freed()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = resident("VmRSS")
+    candidates = [Candidate(spec, hidden, batch_size=batch, optimizer=optimizer)] * count
+    lanes = Lanes(candidates, list(range(count)), inputs, 10, cross_entropy)
+    for _ in range(2):
+        lanes.update([x[r] for r in rows], [y[r] for r in rows])
+    lanes.outputs(x)
+    return (resident("VmHWM") - before) / pack_bytes(candidates, steps, inputs, 10)
+
+for warm in (True, False):  # code and tables of the libraries, and MKL's own buffers, are there the second time
+    for shape in sys.argv[1:]:
+        base, rule, optimizer, *sizes = shape.split()
+        *sizes, count = map(int, sizes)
+        ratio = train(base, rule, optimizer, *sizes, 1 if warm else count)
+        if not warm:
+            print(ratio)
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize(
-    "shape",
-    [
-        "lstm heavy_ball rmsprop 28 128 28 128 8",
-        "lstm adam rmsprop 28 128 28 128 8",
-        "gru rmsprop sgd 96 32 64 64 16",
-        "orthogonal heavy_ball adam 96 32 64 64 16",
-        "orthogonal plain adam 150 64 16 64 4",
-        "lstm plain adam 100 64 256 64 4",
-        "gru heavy_ball@hidden adam 200 32 8 128 3",
-    ],
-)
-@pytest.mark.parametrize("where", ["worker", "anywhere"])
-def test_the_estimate_is_within_15_percent(shape, where):
+@pytest.fixture(scope="module")
+def measured():
+    """For each shape the peak by the estimate, in five processes. How a heap is laid out, and so what a small pack needs, changes
+    by a fifth from one to the next."""
     one_thread = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # more have stacks and buffers of their own
-    done = subprocess.run([sys.executable, "-c", MEASURE, where, *shape.split()], env=one_thread, capture_output=True, text=True, check=True)
-    assert 0.85 <= float(done.stdout) <= 1.15
+    ratios = []
+    for seed in range(5):
+        command = [sys.executable, "-c", MEASURE, *SHAPES]
+        done = subprocess.run(command, env=one_thread | {"PYTHONHASHSEED": str(seed)}, capture_output=True, text=True, check=True)
+        ratios.append([float(line) for line in done.stdout.split()])
+    return dict(zip(SHAPES, zip(*ratios, strict=True), strict=True))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_estimate_is_within_15_percent(measured, shape):
+    assert 0.85 <= statistics.median(measured[shape]) <= 1.15, measured[shape]
 
 
 def test_parts_fit_and_are_the_whole():

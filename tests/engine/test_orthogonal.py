@@ -11,7 +11,7 @@ from torch.func import functional_call
 from mrnn_search.cells import Candidate, CellSpec
 from mrnn_search.cells.reference import run_reference
 from mrnn_search.engine.checkpoint import Progress, pack_state, unpack_state
-from mrnn_search.engine.orthogonal import MAPS, PROJECT_EVERY, nearest
+from mrnn_search.engine.orthogonal import MAPS, PROJECT_EVERY, nearest, present
 from mrnn_search.engine.recurrent import Recurrent, parameter_groups
 from mrnn_search.engine.train import train_lane
 from mrnn_search.results.export import materialised
@@ -78,6 +78,46 @@ def test_exponential_is_the_exponential(scale, shape):
     norm = torch.linalg.matrix_norm(lower - lower.mT, 2).clamp(min=1e-300)
     lower *= scale / norm[..., None, None]
     torch.testing.assert_close(MAPS["exponential"](lower), torch.matrix_exp(lower - lower.mT), rtol=0, atol=1e-12)
+
+
+def test_matrices_of_a_stack_are_squared_as_often_as_each_asks():
+    torch.manual_seed(0)
+    lower = torch.randn(4, 6, 6, dtype=torch.float64).tril(-1) * torch.tensor([0.0, 1e-3, 1.0, 6.0], dtype=torch.float64).view(4, 1, 1)
+    lower.requires_grad_()
+    assert torch.equal(MAPS["exponential"](lower), torch.stack([MAPS["exponential"](one) for one in lower]))
+    assert torch.autograd.gradcheck(MAPS["exponential"], lower)
+    fixed = torch.func.vmap(MAPS["exponential"])(lower)  # where norms cannot be looked at
+    torch.testing.assert_close(fixed, MAPS["exponential"](lower), rtol=0, atol=1e-12)
+    assert MAPS["exponential"](lower.detach() * torch.nan).isnan().all()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@every_map
+def test_many_at_once_are_each_alone_bit_for_bit(name, threads):
+    """With two threads torch's stacked linalg.solve gives nonsense for H > 150, and its products and factorisations round by address."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for base, hidden in (("orthogonal", 1), ("orthogonal", 33), ("orthogonal", 129), ("orthogonal", 160), ("orthogonal_lstm", 9)):
+            layers = [make("never", base, name, hidden) for _ in range(5)]
+            for k, layer in enumerate(layers):
+                a = chains(layer)[0].original
+                with torch.no_grad():
+                    a.add_(torch.randn(a.shape, generator=torch.Generator().manual_seed(k)) * 0.02 * 4**k)
+
+            def matrices_and_gradients(some):
+                q = present(some, "weight_hh_l0")
+                made = [chains(layer)[0].original for layer in some]
+                gradients = torch.autograd.grad(sum((m * m.detach().cos()).sum() for m in q.values()), made)
+                return [(q[k].detach(), g) for k, g in enumerate(gradients)]
+
+            alone = [matrices_and_gradients([layer])[0] for layer in layers]
+            for order in ([0, 1, 2, 3, 4], [4, 2]):
+                for k, (q, gradient) in zip(order, matrices_and_gradients([layers[k] for k in order]), strict=True):
+                    assert torch.equal(q, alone[k][0]) and torch.equal(gradient, alone[k][1])
+                    assert torch.equal(q, layers[k].weight_hh_l0) and gap(q.unflatten(0, (-1, hidden))) < 1e-5
+    finally:
+        torch.set_num_threads(before)
 
 
 @every_map

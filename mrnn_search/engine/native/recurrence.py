@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import ctypes
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import Parameter
 
+from ..tracing import traced
 from .build import Native, native
 from .once import once
 
@@ -75,13 +75,6 @@ def recurrence(family: str, lanes: Sequence[LaneInput]) -> list[tuple[Tensor, Te
         found = _Recurrence.apply(family, keep, there, *flat)
     count = len(lanes)
     return [(found[k], found[count + k] if family == "lstm" else None) for k in range(count)]
-
-
-def traced(tensors: Iterable[Tensor]) -> bool:
-    """A graph is being made, a dispatch mode looks on, or a tensor is none of torch's own (a fake one has no address)."""
-    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
-        return True
-    return any(type(t) not in (Tensor, Parameter) for t in tensors)
 
 
 def saved_floats(family: str, steps: int, batch: int, inputs: int, hidden: int) -> int:
