@@ -18,7 +18,7 @@ from ...cells.spec import CellSpec
 from ..packing import Packing
 from ..paths import LayerCall, LayerResult, sequence, widened
 from ..state import Steps
-from . import products
+from . import products, rules
 from .buffers import How
 from .device import family, obstacle
 from .recurrence import choose, lanes_recurrence
@@ -126,7 +126,13 @@ def _by_lane(count: int, tensors: Sequence[Tensor]) -> list[Held]:
 
 
 def _run_rule(calls: Sequence[LayerCall], u: Tensor, held: Sequence[Tensor | None]) -> tuple[Tensor, list[Tensor]]:
-    """The rule on ``u`` (K, T, B, C) from states (K, B, C), None is zero: its results, and its states after the last step."""
+    """The rule on ``u`` (K, T, B, C) from states (K, B, C), None is zero: its results, and its states after the last step.
+
+    In one launch, but for coefficients with a number for each channel or step: these as the loop has them, a lane at a time.
+    """
+    program, t = calls[0].spec.rule_type.program, calls[0].t
+    if not any(rules.unfit(program, call.c, t) for call in calls):
+        return rules.drives(program, [call.c for call in calls], u, held, int(t))
     results, ends = list[Tensor](), list[Held]()
     for k, (call, rows) in enumerate(zip(calls, u.unbind(0), strict=True)):
         d, last = sequence(call.spec, at_input(call.c, call.x), rows, [None if m is None else m[k] for m in held], call.t, None)
