@@ -132,7 +132,7 @@ def _run_rule(calls: Sequence[LayerCall], u: Tensor, held: Sequence[Tensor | Non
     """
     program, t = calls[0].spec.rule_type.program, calls[0].t
     if not any(rules.unfit(program, call.c, t) for call in calls):
-        return rules.drives(program, [call.c for call in calls], u, held, int(t))
+        return rules.drives(program, [call.c for call in calls], u, held, 0 if isinstance(t, Tensor) else t)
     results, ends = list[Tensor](), list[Held]()
     for k, (call, rows) in enumerate(zip(calls, u.unbind(0), strict=True)):
         d, last = sequence(call.spec, at_input(call.c, call.x), rows, [None if m is None else m[k] for m in held], call.t, None)

@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 from ..._registry import SpecError, UnknownNameError
 from . import graphs, persistent, step
 from .buffers import FAMILIES, Buffers, How
+from .products import one
 
 RESIDENT_BYTES = 128 * 1024  # of weights that a program keeps: beside them it needs room for the states
 
@@ -147,7 +148,7 @@ class _Recurrence(torch.autograd.Function):
         before, after = buffers.hs[:, :-1].flatten(1, 2), buffers.hs[:, 1:].flatten(1, 2)
         lanes = da.flatten(1, 2)
         # A lane at a time: the split of a long sum over T·B, and so its last bits, must not depend on the number of lanes.
-        d_weight = torch.stack([a.T @ h for a, h in zip(lanes, before, strict=True)]) if for_weight else None
+        d_weight = torch.stack([one(lanes, k).T @ one(before, k) for k in range(len(lanes))]) if for_weight else None
         d_bias = torch.stack([a.sum(0) for a in lanes]) if for_bias else None
         signs = zip(lanes, after, strict=True) if for_modrelu else ()
         d_modrelu = torch.stack([(a * h.sign()).sum(0) for a, h in signs]) if for_modrelu else None

@@ -29,7 +29,7 @@ def unfit(program: Program, c: Mapping[str, Any], t: int | Tensor) -> str:
         return "it reads the hidden state"
     if not all(v.dim() == 0 if isinstance(v, Tensor) else isinstance(v, (int, float)) for v in c.values()):
         return "a coefficient is not one number"
-    return "each sequence has its own step number" if isinstance(t, Tensor) else ""
+    return "each sequence has its own step number" if program.timed and isinstance(t, Tensor) else ""
 
 
 def drives(

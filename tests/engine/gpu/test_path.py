@@ -15,6 +15,7 @@ from mrnn_search.engine import planner
 from mrnn_search.engine.gpu import device, path
 from mrnn_search.engine.gpu.buffers import How
 from mrnn_search.engine.gpu.recurrence import lanes_recurrence
+from mrnn_search.engine.gpu.rules import drives
 from mrnn_search.engine.lane_layers import forward_lanes
 from mrnn_search.engine.paths import LayerCall
 from mrnn_search.engine.planner import plan
@@ -24,6 +25,7 @@ from ...cells.strategies import COUPLED, LINEAR, RULES, specs
 from .device import DEVICE
 from .test_recurrence import compare
 
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, in the interpreter
 HOWS = (How("step"), How("persistent"))
 shapes = st.tuples(st.sampled_from([1, 2, 6]), st.sampled_from([1, 3, 17]), st.integers(1, 4), st.sampled_from([1, 5, 17]))
 
@@ -87,7 +89,7 @@ def compare_layer(ours, theirs):
         [rule for rule in RULES if rule not in COUPLED],
         ("drive",),
         written=False,
-        kinds=("scalar", "unit"),
+        kinds=("scalar", "unit", "input"),
     ),
     where=st.sampled_from(("inside", "outside")),
     shape=shapes,
@@ -163,15 +165,16 @@ def on_any_device(monkeypatch):
 
 
 def test_layers_of_lanes_run_together(on_any_device, monkeypatch):
-    """Two layers, each in one call of the recurrence, as every layer gives alone."""
-    calls = []
+    """Two layers, each in one call of the recurrence and one of each rule, as every layer gives alone."""
+    calls, ruled = [], []
     monkeypatch.setattr(path, "lanes_recurrence", lambda *a: calls.append(len(a[1])) or lanes_recurrence(*a))
+    monkeypatch.setattr(path.rules, "drives", lambda *a: ruled.append(len(a[1])) or drives(*a))
     torch.manual_seed(0)
     layers = [Recurrent(CellSpec("lstm", rule), 3, 4, 2, execution="triton").to(DEVICE) for rule in ("adam", "ema", "adam")]
     assert [layer.plan_for().filters for layer in layers] == [False, True, False]
     x = [torch.randn(4, 2, 3, device=DEVICE) for _ in layers]
     together = forward_lanes(layers, x, [None] * 3)
-    assert calls == [3, 3]
+    assert calls == [3, 3] and ruled == [2, 1, 2, 1]
     for layer, rows, y in zip(layers, x, together, strict=True):
         assert torch.equal(layer(rows)[0], y)
         compare_layer({"y": y}, {"y": layer.reference()(rows)[0]})

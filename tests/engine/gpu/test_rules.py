@@ -61,7 +61,7 @@ def test_several_blocks_of_channels(name):
 
 def test_random_formulas():
     checked, operations = 0, set()
-    for seed in range(400):
+    for seed in range(260):
         try:
             program = Program.of(show(Trees(seed, coupled=False).signal(2 + seed % 3)), (*NAMES, "restart"))
         except SpecError:
@@ -73,7 +73,7 @@ def test_random_formulas():
         assert found < 1e-5, (program.text, found)
         checked += 1
         operations |= {n.op for n in program.root.walk()}
-    assert checked > 90, checked
+    assert checked > 60, checked
     assert operations >= set("add sub mul div pow neg sqrt abs sign exp log tanh sigmoid relu min max momentum ema peak prev".split())
 
 
