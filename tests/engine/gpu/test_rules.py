@@ -90,6 +90,19 @@ def test_zeros_infinities_and_nan_as_torch(text):
         torch.testing.assert_close(x, y, rtol=2e-6, atol=1e-6 if text == "tanh(u)" else 1e-37, equal_nan=True)  # 1 - tanh^2 cancels
 
 
+def test_equal_entries_of_a_peak():
+    """The gradient is the latest one's, and nobody's where none is above 0."""
+    case = Case(Program.of("peak(u) + peak(-u)"), (5, 2, 7), held=False)
+    case.u = case.u.mul(1.5).round()
+    assert gap(together([case])[0], case.theirs()) < TOLERANCE
+
+
+def test_channels_past_the_last_count_nowhere():
+    """A block is wider than these 10; beside them u is 0, and so the derivative infinite."""
+    case = Case(Program.of("mu / u", NAMES), (4, 2, 5))
+    assert gap(together([case])[0], case.theirs()) < TOLERANCE
+
+
 @pytest.mark.parametrize("name", ["adam", "heavy_ball", "nadam"])
 def test_a_lane_does_not_see_the_others(name):
     """Bit for bit; coefficients are each lane's own."""
