@@ -118,7 +118,7 @@ def _drive(calls: Sequence[LayerCall], how: How) -> tuple[Tensor, list[Held]]:
     moments = [torch.stack(m) for m in zip(*(call.moments for call in calls), strict=True)]
     d, last = _run_rule(calls, select(u, chosen, gates), moments)
     d = replace(u, d, chosen, gates)
-    return d if outside is None else d + outside[:, None, None], _by_lane(len(calls), last)
+    return d if outside is None else products.shifted(d, outside), _by_lane(len(calls), last)
 
 
 def _by_lane(count: int, tensors: Sequence[Tensor]) -> list[Held]:

@@ -25,8 +25,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, batched: bool) -> 
     return y.view(*x.shape[:3], -1)
 
 
+def shifted(d: Tensor, bias: Tensor) -> Tensor:
+    """``d`` (K, T, B, C) plus ``bias`` (K, C); differentiable once."""
+    result: Tensor = _Shift.apply(d, bias)
+    return result
+
+
 def one(stacked: Tensor, lane: int) -> Tensor:
-    """A lane's matrix where a GEMM may read it: libraries choose its algorithm by the address, which must not tell the lane's place."""
+    """A lane's matrix for a product or a sum: libraries choose the algorithm by the address, which must not tell the lane's place."""
     found = stacked[lane]
     return found if found.data_ptr() % ALIGNED == 0 else found.clone()
 
@@ -35,6 +41,11 @@ def _multiply(a: Tensor, b: Tensor, batched: bool) -> Tensor:
     if batched:
         return torch.bmm(a, b)
     return torch.stack([one(a, k) @ one(b, k) for k in range(len(a))])
+
+
+def _column_sums(stacked: Tensor) -> Tensor:
+    """(K, N, C) -> (K, C), a lane at a time: the order of a sum over a whole stack may depend on K."""
+    return torch.stack([one(stacked, k).sum(0) for k in range(len(stacked))])
 
 
 class _Linear(torch.autograd.Function):
@@ -55,4 +66,15 @@ class _Linear(torch.autograd.Function):
         dy = dy.contiguous()
         dx = _multiply(dy, weight, ctx.batched) if for_x else None
         d_weight = _multiply(dy.mT, x, ctx.batched) if for_weight else None
-        return None, dx, d_weight, torch.stack([rows.sum(0) for rows in dy]) if for_bias else None
+        return None, dx, d_weight, _column_sums(dy) if for_bias else None
+
+
+class _Shift(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, d: Tensor, bias: Tensor) -> Tensor:
+        return d + bias[:, None, None]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        return dy, _column_sums(dy.contiguous().flatten(1, 2)) if ctx.needs_input_grad[1] else None

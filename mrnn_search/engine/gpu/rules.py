@@ -76,7 +76,7 @@ class _Drives(torch.autograd.Function):
         sizes = u.shape[1], u.shape[2:].numel()
         grid = len(u), -(-sizes[1] // BLOCK)
         code.forward(states).run[grid](u, table, d, *(starts or last), *last, *kept, *sizes, bool(starts), BLOCK, **OPTIONS)
-        ctx.back, ctx.grid, ctx.sizes, ctx.shape, ctx.given = back, grid, sizes, u.shape, bool(starts)
+        ctx.back, ctx.grid, ctx.sizes, ctx.shape = back, grid, sizes, u.shape
         ctx.save_for_backward(table, u if back and back.reads_u else None, *kept, *(starts[k] for k in states if starts))
         ctx.set_materialize_grads(False)
         return (d, *last)

@@ -125,8 +125,9 @@ def test_a_lane_in_a_pack_is_that_lane_alone(base, options):
     """Outputs and gradients, bit for bit."""
     t, b, i, h = 4, 3, 3, 5
     lanes = [
-        lane(CellSpec(base, rule, learned=["mu"] if seed == 3 else [], options=options), t, b, i, h, True, seed)
+        lane(CellSpec(base, rule, learned=["mu"] if seed == 3 else [], options=options, **where), t, b, i, h, True, seed)
         for seed, rule in enumerate(RULES_OF_A_PACK)
+        for where in [{"drive_bias": "outside"} if rule == "adam" else {}]
     ]
     calls = [call(arguments) for arguments, _ in lanes]
     outputs, totals = zip(*map(weighted, path.run_triton_lanes(calls)), strict=True)
