@@ -6,10 +6,8 @@ Shapes: K lanes, T time, B batch, I input, H hidden, G gate blocks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,28 +19,11 @@ from .native.ops import drive as operator
 from .native.recurrence import LaneInput, recurrence
 from .native.rules import Lane, drives, unfit
 from .packing import Packing
-from .paths import LayerResult, sequence, widened
+from .paths import LayerCall, LayerResult, sequence, widened
 from .state import Steps
 from .tracing import traced
 
 LaneResult = tuple[Tensor, tuple[Tensor, ...]]
-
-
-@dataclass(frozen=True)
-class LayerCall:
-    """One lane's layer over one batch; the fields are `run_loop`'s arguments.
-
-    ``filters``: the rule runs on the input, see `run_vendor`; it starts from a state of zero then.
-    """
-
-    spec: CellSpec
-    c: Coefficients
-    w: Weights
-    x: Tensor
-    state: tuple[Tensor, ...]
-    moments: Sequence[Tensor]
-    t: Steps
-    filters: bool
 
 
 def run_fused(

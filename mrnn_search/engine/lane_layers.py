@@ -5,22 +5,25 @@ Shapes: K lanes, T time, B batch, I input, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ..cells.bases.base import bases
 from ..cells.reference import rule_channels
-from .fused import LayerCall, run_fused_lanes
+from .fused import run_fused_lanes
+from .gpu.path import run_triton_lanes
 from .orthogonal import present, recentre_due
-from .paths import PATHS
+from .paths import PATHS, LayerCall, LayerResult
 from .recurrent import Recurrent
 from .scan import wide_dtype
 
+TOGETHER: Mapping[str, Callable[[Sequence[LayerCall]], list[LayerResult]]] = {"fused": run_fused_lanes, "triton": run_triton_lanes}
+
 
 def forward_lanes(layers: Sequence[Recurrent], x: Sequence[Tensor], generators: Sequence[torch.Generator | None]) -> list[Tensor]:
-    """Each layer on its own input, from a state of zero; those that run fused in one call.
+    """Each layer on its own input, from a state of zero; those of one kernel of this package, and one recurrence, in one call.
 
     A lane's result does not depend, bit for bit, on the other lanes.
 
@@ -38,20 +41,21 @@ def forward_lanes(layers: Sequence[Recurrent], x: Sequence[Tensor], generators: 
         if layer.training and layer._recentres:
             recentre_due(layer)
     for i in range(layers[0].num_layers):
-        together: dict[str, list[int]] = {}
+        together: dict[tuple[str, str], list[int]] = {}
         calls = []
         matrices = present(layers, f"weight_hh_l{i}")
         for k, layer in enumerate(layers):
             calls.append(_call(layer, f"_l{i}", rows[k], plans[k].filters, matrices.get(k)))
-            together.setdefault(_family(layer) if plans[k].kernel == "fused" else "", []).append(k)
-        for family, members in together.items():
-            if family:
-                for k, (y, _, _) in zip(members, run_fused_lanes([calls[k] for k in members]), strict=True):
+            kernel = plans[k].kernel
+            together.setdefault((kernel, _family(layer) if kernel in TOGETHER else ""), []).append(k)
+        for (kernel, _), members in together.items():
+            if kernel in TOGETHER:
+                for k, (y, _, _) in zip(members, TOGETHER[kernel]([calls[k] for k in members]), strict=True):
                     rows[k] = y
             else:
                 for k in members:
                     c = calls[k]
-                    rows[k] = PATHS[plans[k].kernel](c.spec, c.c, c.w, c.x, c.state, c.moments, c.t)[0]
+                    rows[k] = PATHS[kernel](c.spec, c.c, c.w, c.x, c.state, c.moments, c.t)[0]
         if i + 1 < layers[0].num_layers:
             rows = [_dropout(layer, y, g) for layer, y, g in zip(layers, rows, generators, strict=True)]
     return rows

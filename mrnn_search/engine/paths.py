@@ -9,6 +9,7 @@ Shapes: T time, B batch, N packed rows, I input, H hidden, G gate blocks.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,6 +26,23 @@ from .sequence import run_sequence
 from .state import Steps
 
 LayerResult = tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """One lane's layer over one batch, for the executions that run lanes together; the fields are `run_loop`'s arguments.
+
+    ``filters``: the rule runs on the input, see `run_vendor`; it starts from a state of zero then.
+    """
+
+    spec: CellSpec
+    c: Coefficients
+    w: Weights
+    x: Tensor
+    state: tuple[Tensor, ...]
+    moments: Sequence[Tensor]
+    t: Steps
+    filters: bool
 
 
 def run_loop(
@@ -103,7 +121,8 @@ def drive(
 def widened(spec: CellSpec, w: Weights, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     """What a linear rule filters in the place of the drive (identity 2: with scalar coefficients it commutes with W).
 
-    That is ``x`` and a constant 1, whose column of the widened W is the drive's bias, if that is inside the rule.
+    One lane's, or those of lanes, with a first dimension K in ``w`` and ``x``. That is ``x`` and a constant 1, whose column of the
+    widened W is the drive's bias, if that is inside the rule.
 
     Returns:
         the input, its weight, and the bias that is left.
@@ -111,7 +130,7 @@ def widened(spec: CellSpec, w: Weights, x: Tensor) -> tuple[Tensor, Tensor, Tens
     weight, bias = w["weight_ih"], w.get("bias_ih")
     if bias is None or spec.drive_bias == "outside":
         return x, weight, bias
-    return torch.cat([x, x.new_ones(*x.shape[:-1], 1)], dim=-1), torch.cat([weight, bias[:, None]], dim=1), None
+    return torch.cat([x, x.new_ones(*x.shape[:-1], 1)], dim=-1), torch.cat([weight, bias[..., None]], dim=-1), None
 
 
 def sequence(

@@ -81,11 +81,12 @@ def plan(spec: CellSpec, execution: str = "auto", place: Place | None = None) ->
     for name, obstacle in (("vendor", no_vendor), ("fused", no_fused), ("triton", no_triton)):
         if execution == name and obstacle:
             raise SpecError(f'execution "{name}" cannot run {spec.name}: {obstacle}')
-    if execution == "triton":
-        return Plan("triton", "asked for; drive for all t, then the recurrence in Triton")
     simple = "plain rule" if plain else "linear rule on filtered input"
+    ahead = simple if plain or filters else f"rule on the drive for all t ({no_filter})"
+    if execution == "triton":
+        return Plan("triton", f"asked for; {ahead}", filters)
     if execution == "fused" or (execution == "auto" and place is not None and not no_fused):
-        return Plan("fused", simple if plain or filters else f"rule on the drive for all t ({no_filter})", filters)
+        return Plan("fused", ahead, filters)
     if execution == "vendor" or (execution == "auto" and not no_vendor):
         missing = f"; {no_fused}" if place is not None and no_fused.startswith(MISSING) else ""
         return Plan("vendor", simple + missing, filters)

@@ -271,10 +271,10 @@ class Recurrent(nn.Module):
         if self.training and self._recentres:
             recentre_due(self)
         chosen = self.plan_for(x, hx)
-        run = PATHS.get(chosen.kernel, run_triton)
-        if chosen.kernel == "fused":
-            run = functools.partial(run_fused, filters=chosen.filters)
-        return self._unroll(x, hx, run)
+        ours: dict[str, Callable[..., LayerResult]] = {"fused": run_fused, "triton": run_triton}
+        if chosen.kernel in ours:
+            return self._unroll(x, hx, functools.partial(ours[chosen.kernel], filters=chosen.filters))
+        return self._unroll(x, hx, PATHS[chosen.kernel])
 
     def _unroll(self, x: Tensor | PackedSequence, hx: Any, run: Callable[..., LayerResult]) -> tuple[Any, Any]:
         """`forward` with a given path: ``run`` is called once a layer and direction, in the order of `_suffixes`.

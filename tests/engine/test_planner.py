@@ -7,6 +7,7 @@ from mrnn_search._registry import SpecError, UnknownNameError
 from mrnn_search.cells import CellSpec
 from mrnn_search.cells.bases.base import bases
 from mrnn_search.cells.rules.base import rules
+from mrnn_search.engine import planner
 from mrnn_search.engine.planner import MAX_FUSED_HIDDEN, Place, plan
 
 from ..cells.strategies import LINEAR
@@ -119,3 +120,20 @@ def test_wide_layers_are_torchs_unless_someone_asks():
 def test_a_carried_state_is_no_filter():
     found = plan(CellSpec("lstm", "heavy_ball"), place=Place(rule_state=True))
     assert found.kernel == "fused" and not found.filters and "carried" in found.reason
+
+
+def test_triton_runs_only_where_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr(planner, "available", lambda device: (device == "cuda", "no CUDA device"))
+    place = Place("cuda")
+    for rule in ("plain", "heavy_ball", "adam"):
+        assert plan(CellSpec("lstm", rule), place=place).kernel != "triton"
+        found = plan(CellSpec("lstm", rule), "triton", place)
+        assert found.kernel == "triton" and found.filters == (rule == "heavy_ball")
+    assert not plan(CellSpec("lstm", "heavy_ball"), "triton", Place("cuda", rule_state=True)).filters
+    for change, reason in (
+        ({"packed": True}, "packed"),
+        ({"obstacle": "autocast is on"}, "autocast"),
+        ({"device": "cpu"}, "no CUDA device"),
+    ):
+        with pytest.raises(SpecError, match=f'"triton" cannot run .*{reason}'):
+            plan(CellSpec("lstm", "adam"), "triton", Place(**{"device": "cuda"} | change))

@@ -17,8 +17,8 @@ class How:
     Attributes:
         kernel: "step", a GEMM and a kernel for each time step; or "persistent", one kernel for the sequence, up to 128 hidden units.
         captured: "step" on a CUDA device: from the second call with the same shapes on, as a CUDA graph.
-        batched: "step": one batched GEMM for all lanes. Its algorithm, and so the last bits of a lane's result, may then depend on how
-            many lanes there are. Else one GEMM a lane.
+        batched: one batched GEMM for all lanes, for the input and, of "step", at each time step. Its algorithm, and so the last bits
+            of a lane's result, may then depend on how many lanes there are. Else one GEMM a lane.
         resident: "persistent": the recurrent weights are read once, not at every step.
         precision: "persistent": of the products, as ``tl.dot`` calls it: "ieee", or for the faster and less exact tensor cores
             "tf32" or "tf32x3".

@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 from ..._registry import SpecError, UnknownNameError
 from . import graphs, persistent, step
 from .buffers import FAMILIES, Buffers, How
+from .products import one
 
 RESIDENT_BYTES = 128 * 1024  # of weights that a program keeps: beside them it needs room for the states
 
@@ -144,13 +145,12 @@ class _Recurrence(torch.autograd.Function):
             (step if ctx.how.kernel == "step" else persistent).backward(buffers, dy.contiguous(), dh, dc, ctx.how)
         d_drive, da = buffers.gradients()
         _, _, _, for_drive, for_weight, for_bias, for_modrelu, for_h0, for_c0 = ctx.needs_input_grad
-        before, after = buffers.hs[:, :-1].flatten(1, 2), buffers.hs[:, 1:].flatten(1, 2)
-        lanes = da.flatten(1, 2)
+        before, after, flat = buffers.hs[:, :-1].flatten(1, 2), buffers.hs[:, 1:].flatten(1, 2), da.flatten(1, 2)
         # A lane at a time: the split of a long sum over T·B, and so its last bits, must not depend on the number of lanes.
-        d_weight = torch.stack([a.T @ h for a, h in zip(lanes, before, strict=True)]) if for_weight else None
+        lanes = [one(flat, k) for k in range(len(flat))] if for_weight or for_bias or for_modrelu else []
+        d_weight = torch.stack([a.T @ one(before, k) for k, a in enumerate(lanes)]) if for_weight else None
         d_bias = torch.stack([a.sum(0) for a in lanes]) if for_bias else None
-        signs = zip(lanes, after, strict=True) if for_modrelu else ()
-        d_modrelu = torch.stack([(a * h.sign()).sum(0) for a, h in signs]) if for_modrelu else None
+        d_modrelu = torch.stack([(a * after[k].sign()).sum(0) for k, a in enumerate(lanes)]) if for_modrelu else None
         if lease is not None:  # the next pass overwrites them
             d_drive, dh, dc = d_drive.clone(), dh.clone(), dc.clone()
         wanted = (d_drive if for_drive else None, d_weight, d_bias, d_modrelu, dh if for_h0 else None, dc if for_c0 else None)

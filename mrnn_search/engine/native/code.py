@@ -1,27 +1,18 @@
-"""Programs for the machine in `rule.cpp`: their instructions, there and back, and the table of their scalars.
-
-Shapes: T time, S slots (scalars of a formula, one a step).
-"""
+"""Programs for the machine in `rule.cpp`: their instructions, there and back."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
-
-from ...cells.formula.node import Node
 from ...cells.formula.program import MAX_STATES, Program
-from ...cells.formula.run import evaluate, leaf
 from .build import Native, native
 from .instructions import Instruction, lower, states_behind
+from .scalars import Scalars
 from .steps import Backward, Place, Slots, Step
-
-TABLES = 16  # of a program that are kept: a training asks for the same ones again and again
 
 
 class Kernels(NamedTuple):
@@ -81,16 +72,15 @@ class Return:
     keep: Assembled
 
 
-class Code:
+class Code(Scalars):
     """A program for the machine.
 
     Attributes:
-        slots: the scalars that it reads, in the order of the table.
         result: the state that is the result, else -1.
     """
 
     def __init__(self, program: Program) -> None:
-        self.program, self._slots = program, Slots()
+        self._slots = Slots()
         self._forward = Step(program, self._slots)
         self.new: dict[Place, int] = {("new", k): self._forward.after(node) for k, node in enumerate(program.states)}
         self.result = -1
@@ -99,11 +89,9 @@ class Code:
         result: dict[Place, int] = {} if self.result >= 0 else {("d",): self._forward.of(program.root)}
         instructions = lower(self._forward, {**self.new, **result})
         Backward(program, self._slots, lambda node: bool(node.coefficients))  # names every slot that a way back can need
-        self.slots: tuple[Node, ...] = tuple(self._slots.nodes)
+        super().__init__(program, self._slots)
         self.forward = self._assemble(instructions)
         self._returns: dict[tuple[bool, frozenset[str]], Return] = {}
-        self._names = program.root.coefficients
-        self._tables: dict[tuple[Any, ...], Tensor] = {}
 
     def returning(self, needs_u: bool, learned: frozenset[str]) -> Return:
         """The way back that gives the gradients of u, if asked for, of the coefficients ``learned``, and of states."""
@@ -134,36 +122,6 @@ class Code:
             rows[7 * k : 7 * k + 7] = [operations[one.name], mode, to, *args, *args[:1] * (4 - len(args))]
         used = [p[1] + 1 for one in code for p in (one.to, *one.args) if p[0] == "register"]
         return Assembled(rows, len(code), max(used, default=0))
-
-    def table(self, c: Mapping[str, Any], t: int, steps: int) -> Tensor:
-        """What the slots hold: (S,), or (T, S) where the program is timed. In float64, differentiable in the coefficients, if
-        these are tensors; in float32 if they are numbers.
-        """
-        values = tuple(c[name] for name in self._names)
-        if any(isinstance(v, Tensor) for v in values):
-            return self.evaluated(c, t, steps)
-        key = (*values, t, steps) if self.program.timed else values
-        found = self._tables.get(key)
-        if found is None:
-            if len(self._tables) >= TABLES:
-                self._tables.clear()
-            found = self._tables[key] = self.evaluated(c, t, steps).float()
-        return found
-
-    def evaluated(self, c: Mapping[str, Any], t: int, steps: int) -> Tensor:
-        """The same, always in float64 and anew."""
-        now = torch.arange(t + 1, t + 1 + steps, dtype=torch.float64) if self.program.timed else None
-        c = {k: v.to(torch.float64) if isinstance(v, Tensor) else v for k, v in c.items()}
-        known: dict[Node, Any] = {}
-        values = [evaluate(node, lambda n: leaf(n, c, None, None, now), _none, known) for node in self.slots]
-        if not any(isinstance(v, Tensor) for v in values):
-            return torch.tensor(values, dtype=torch.float64)
-        tensors = [v if isinstance(v, Tensor) else torch.tensor(v, dtype=torch.float64) for v in values]
-        return torch.stack(torch.broadcast_tensors(*tensors), -1)
-
-
-def _none(node: Node, x: Any, scalars: Sequence[Any]) -> Any:
-    raise AssertionError(f"{node.op} in a scalar")
 
 
 @lru_cache(maxsize=4096)
