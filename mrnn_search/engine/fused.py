@@ -109,7 +109,7 @@ def _lane(call: LayerCall, prepared: _Prepared, result: LaneResult | None) -> tu
     held: tuple[Tensor, ...] = ()
     if result is not None and prepared.u is None:
         z, last = result
-        held = tuple(F.linear(m, prepared.weight) for m in last)  # v_T = W z_T + b c_T
+        held = tuple(F.linear(m, prepared.weight) for m in last) if call.ends else ()  # v_T = W z_T + b c_T
     elif result is not None and prepared.u is not None:
         d, held = replace(prepared.u, result[0], chosen_gates(spec), bases[spec.base].gates), result[1]
         z = weight = None

@@ -70,9 +70,8 @@ def _call(layer: Recurrent, suffix: str, x: Tensor, filters: bool, weight_hh: Te
     zero = x.new_zeros(batch, layer.hidden_size)
     states = len(layer.spec.rule_type.program.states)
     moments = [x.new_zeros(batch, rule_channels(layer.spec, layer.hidden_size), dtype=wide_dtype(x.dtype))] * states
-    return LayerCall(
-        layer.spec, layer._coefficients(suffix), layer._weights(suffix, weight_hh), x, (zero,) * base.states, moments, 0, filters
-    )
+    weights = layer._weights(suffix, weight_hh)
+    return LayerCall(layer.spec, layer._coefficients(suffix), weights, x, (zero,) * base.states, moments, 0, filters, ends=False)
 
 
 def _dropout(layer: Recurrent, y: Tensor, generator: torch.Generator | None) -> Tensor:

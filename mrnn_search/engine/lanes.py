@@ -32,7 +32,7 @@ class Lanes:
     """K models and their optimizer.
 
     Args:
-        candidates: of one base, hidden size, number of layers, batch size and optimizer; rules, coefficients, options, learning rates,
+        candidates: of one base, hidden size, number of layers and batch size; rules, coefficients, options, optimizers, learning rates,
             clips, inits and dropouts are each lane's own.
         seeds: of initial weights and dropout, one a lane.
         input_size, output_size: I, and the readout's width.
@@ -43,7 +43,7 @@ class Lanes:
     Attributes:
         models: one a lane, on the tables' rows.
         table, grads: (K, P) float32; of each row the first ``widths[k]`` numbers count, gaps of zeros between parameters among them.
-        memory: what the optimizer remembers, (K, P) each.
+        memory: what optimizers remember, (K, P) each; of a lane those of `memory_of` count.
         norms: of each lane's gradient at the last update, before its clip; None: it has none.
         step: updates so far.
 
@@ -61,10 +61,9 @@ class Lanes:
         device: str = "cpu",
         read: Callable[[Tensor], Tensor] = lambda h: h[-1],
     ) -> None:
-        if len({(c.spec.base, c.hidden_size, c.num_layers, c.batch_size, c.optimizer) for c in candidates}) != 1 or len(candidates) != len(
-            seeds
-        ):
-            raise ValueError("lanes have one base, hidden size, number of layers, batch size and optimizer, and a seed each")
+        shapes = {(c.spec.base, c.hidden_size, c.num_layers, c.batch_size) for c in candidates}
+        if len(shapes) != 1 or len(candidates) != len(seeds):
+            raise ValueError("lanes have one base, hidden size, number of layers and batch size, and a seed each")
         self.candidates, self.seeds = list(candidates), list(seeds)
         self.loss, self.device, self.read = loss, device, read
         self.models = [_initial(c, s, input_size, output_size).to(device) for c, s in zip(candidates, seeds, strict=True)]
@@ -80,7 +79,7 @@ class Lanes:
             for parameter, here, there in zip(model.parameters(), _views(model, row), _views(model, rates), strict=True):
                 here.copy_(parameter.detach())
                 there.fill_(rate[id(parameter)])
-        self.memory = {name: torch.zeros_like(self.table) for name in MEMORY[candidates[0].optimizer]}
+        self.memory = {name: torch.zeros_like(self.table) for c in candidates for name in MEMORY[c.optimizer]}
         self._tie()
 
     def __len__(self) -> int:
@@ -95,7 +94,7 @@ class Lanes:
 
     def memory_of(self, lane: int) -> dict[str, Tensor]:
         """What the optimizer remembers of one lane: its rows, to read and to write."""
-        return {name: held[lane, : self.widths[lane]] for name, held in self.memory.items()}
+        return {name: self.memory[name][lane, : self.widths[lane]] for name in MEMORY[self.candidates[lane].optimizer]}
 
     def keep(self, lanes: Sequence[int]) -> None:
         """Go on with these lanes alone; tables shrink to them."""
@@ -137,7 +136,7 @@ class Lanes:
 
     @torch.no_grad()
     def _move(self, live: Sequence[bool]) -> None:
-        back = OPTIMIZERS[self.candidates[0].optimizer](self.grads, self.memory, self.step).mul_(self.rates)
+        back = self._steps_back().mul_(self.rates)
         for row, moves in zip(back, live, strict=True):
             if not moves:
                 row.zero_()
@@ -145,6 +144,20 @@ class Lanes:
         for model in self.models:  # the rows changed behind the parameters' backs: some count their steps by this
             if model.layer._recentres:
                 increment_version(list(model.parameters()))
+
+    def _steps_back(self) -> Tensor:
+        """What each lane's optimizer makes of its gradient, (K, P), before the learning rate."""
+        used = {c.optimizer for c in self.candidates}
+        if len(used) == 1:
+            return OPTIMIZERS[used.pop()](self.grads, self.memory, self.step)
+        back = torch.empty_like(self.grads)
+        for name in used:
+            rows = torch.tensor([k for k, c in enumerate(self.candidates) if c.optimizer == name], device=self.device)
+            memory = {held: self.memory[held][rows] for held in MEMORY[name]}
+            back[rows] = OPTIMIZERS[name](self.grads[rows], memory, self.step)
+            for held, values in memory.items():
+                self.memory[held][rows] = values
+        return back
 
     @property
     def evaluation_batch(self) -> int:

@@ -32,7 +32,8 @@ LayerResult = tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]
 class LayerCall:
     """One lane's layer over one batch, for the executions that run lanes together; the fields are `run_loop`'s arguments.
 
-    ``filters``: the rule runs on the input, see `run_vendor`; it starts from a state of zero then.
+    ``filters``: the rule runs on the input, see `run_vendor`; it starts from a state of zero then. ``ends``: the rule's last states are
+    wanted, too.
     """
 
     spec: CellSpec
@@ -43,6 +44,7 @@ class LayerCall:
     moments: Sequence[Tensor]
     t: Steps
     filters: bool
+    ends: bool = True
 
 
 def run_loop(

@@ -237,7 +237,7 @@ def train_lanes(
     """Train lanes in lockstep from ``start_epoch`` to ``stop_epoch`` finished epochs.
 
     Args:
-        starts: of one base, hidden size, number of layers, optimizer and batch size.
+        starts: of one base, hidden size, number of layers and batch size.
         test: also score this split once, with the best validation epoch's weights.
         timeout_s: seconds after which a lane fails: its share of the time that the pack takes; None: no limit.
 

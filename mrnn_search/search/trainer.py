@@ -25,7 +25,6 @@ class _Stretch(NamedTuple):
     hidden_size: int
     num_layers: int
     batch_size: int
-    optimizer: str
 
 
 class Trainer:
@@ -82,7 +81,7 @@ class Trainer:
             saved = self._checkpoints.load(trial.key, trial.epochs, trial.rungs[-1].checkpoint) if trial.rungs else None
             start = trial.epochs if saved is not None else 0  # a lost checkpoint costs time, nothing else
             c = trial.candidate
-            shape = c.spec.base, c.hidden_size, c.num_layers, c.batch_size, c.optimizer
+            shape = c.spec.base, c.hidden_size, c.num_layers, c.batch_size
             alike.setdefault(_Stretch(start, self._next(trial, stops), *shape), []).append((trial, saved))
         size = max(1, len(trials) // (PACKS_PER_SLOT * executor.slots))
         for stretch, lanes in alike.items():

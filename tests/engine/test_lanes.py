@@ -112,6 +112,22 @@ def test_alone_or_in_a_pack_bit_for_bit(spec: CellSpec, count: int, optimizer: s
         assert torch.equal(alone.outputs(x)[0], outputs[k])
 
 
+def test_lanes_with_optimizers_of_their_own_bit_for_bit() -> None:
+    spec, kinds = CELLS["orthogonal, 3"], ("adam", "sgd", "rmsprop", "adam", "sgd")
+    candidates = [replace(c, optimizer=kind) for c, kind in zip(mixed(spec, 5), kinds, strict=True)]
+    seeds = list(range(5))
+    pack = pack_of(candidates, seeds)
+    run(pack, seeds, 0, 5)
+    pack.keep([3, 1, 2])
+    run(pack, [3, 1, 2], 5, 9)
+    for place, k in enumerate([3, 1, 2]):
+        alone = pack_of([candidates[k]], [k])
+        run(alone, [k], 0, 9)
+        assert same(alone.models[0], pack.models[place])
+        mine, theirs = alone.memory_of(0), pack.memory_of(place)
+        assert mine.keys() == theirs.keys() and all(torch.equal(v, theirs[name]) for name, v in mine.items())
+
+
 @every_cell
 def test_whoever_leaves_the_pack(spec: CellSpec) -> None:
     candidates, seeds = mixed(spec, 5), list(range(5))

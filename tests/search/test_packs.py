@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mrnn_search._registry import UnknownNameError
 from mrnn_search.cells import Candidate, preset
+from mrnn_search.search import packs
 from mrnn_search.search.packs import NO_WORKER, Lane, Pack, failed_pack, train_pack
 
 SMALL, HUGE = Candidate(preset("gru"), hidden_size=4), Candidate(preset("lstm"), hidden_size=10**6)
+OTHER = Candidate(preset("gru"), hidden_size=4, lr=0.5)
 
 
 def pack(*candidates: Candidate, read_test: bool = False, benchmark: str = "digits-rows") -> Pack:
@@ -21,6 +25,23 @@ def test_out_of_memory_is_a_reason_and_leaves_the_neighbours_alone() -> None:
     assert lost.outcome.error is not None and "allocate" in lost.outcome.error and "\n" not in lost.outcome.error
     assert first.outcome.error is None
     assert first.outcome.checkpoint == last.outcome.checkpoint == train_pack(pack(SMALL)).lanes[0].outcome.checkpoint
+
+
+def test_one_lane_that_torch_cannot_compute_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a factorisation that does not converge, which ends the pack's update for every lane."""
+    train, sizes = packs.train_lanes, []
+
+    def failing(task: Any, starts: Any, *args: Any, **more: Any) -> Any:
+        sizes.append(len(starts))
+        if any(start.candidate == OTHER for start in starts):
+            raise RuntimeError("linalg.svd: did not converge\nmore")
+        return train(task, starts, *args, **more)
+
+    monkeypatch.setattr(packs, "train_lanes", failing)
+    results = [lane.outcome for lane in train_pack(pack(SMALL, SMALL, OTHER, SMALL, SMALL)).lanes]
+    assert [r.error for r in results] == [None, None, "RuntimeError: linalg.svd: did not converge", None, None]
+    assert sizes == [5, 2, 3, 1, 2]
+    assert all(r.checkpoint == results[0].checkpoint and packs.SPLIT in r.execution for r in results if r.error is None)
 
 
 def test_the_test_split_is_read_when_asked_and_not_else() -> None:

@@ -111,7 +111,8 @@ def _drive(calls: Sequence[LayerCall], how: How) -> tuple[Tensor, list[Held]]:
     if calls[0].filters:
         source, weight, bias = widened(spec, {"weight_ih": weight} | ({} if bias is None else {"bias_ih": bias}), x)
         z, last = _run_rule(calls, source, [None] * len(program.states))
-        held = [products.linear(m[:, None], weight, None, batched=how.batched)[:, 0] for m in last]  # v_T = W z_T + b c_T
+        wanted = last if any(call.ends for call in calls) else []
+        held = [products.linear(m[:, None], weight, None, batched=how.batched)[:, 0] for m in wanted]  # v_T = W z_T + b c_T
         return products.linear(z, weight, bias, batched=how.batched), _by_lane(len(calls), held)
     inside, outside = (bias, None) if spec.drive_bias == "inside" else (None, bias)
     u = products.linear(x, weight, inside, batched=how.batched)
