@@ -13,13 +13,16 @@ from torch import Tensor
 from ..cells.bases.base import bases
 from ..cells.reference import rule_channels
 from .fused import LayerCall, run_fused_lanes
+from .native.recurrence import SAVED
 from .orthogonal import recentre_due
 from .paths import PATHS
 from .recurrent import Recurrent
 from .scan import wide_dtype
 
 
-def forward_lanes(layers: Sequence[Recurrent], x: Sequence[Tensor], generators: Sequence[torch.Generator | None]) -> list[Tensor]:
+def forward_lanes(
+    layers: Sequence[Recurrent], x: Sequence[Tensor], generators: Sequence[torch.Generator | None], recompute: bool = False
+) -> list[Tensor]:
     """Each layer on its own input, from a state of zero; those that run fused in one call.
 
     A lane's result does not depend, bit for bit, on the other lanes.
@@ -28,6 +31,7 @@ def forward_lanes(layers: Sequence[Recurrent], x: Sequence[Tensor], generators: 
         layers: of one direction and equal sizes, numbers of layers and base; rules, options and dropout are each lane's own.
         x: (T, B, I) for each lane, time first whatever ``batch_first`` says; may be one tensor several times.
         generators: for each lane, what its dropout between layers is drawn from in training; None: torch's global one.
+        recompute: those that run fused compute gates again in the backward pass, see `recurrence`.
 
     Returns:
         for each lane h_1 … h_T of the last layer, (T, B, H).
@@ -45,7 +49,7 @@ def forward_lanes(layers: Sequence[Recurrent], x: Sequence[Tensor], generators: 
             together.setdefault(_family(layer) if plans[k].kernel == "fused" else "", []).append(k)
         for family, members in together.items():
             if family:
-                for k, (y, _, _) in zip(members, run_fused_lanes([calls[k] for k in members]), strict=True):
+                for k, (y, _, _) in zip(members, run_fused_lanes([calls[k] for k in members], recompute), strict=True):
                     rows[k] = y
             else:
                 for k in members:
@@ -54,6 +58,11 @@ def forward_lanes(layers: Sequence[Recurrent], x: Sequence[Tensor], generators: 
         if i + 1 < layers[0].num_layers:
             rows = [_dropout(layer, y, g) for layer, y, g in zip(layers, rows, generators, strict=True)]
     return rows
+
+
+def recomputes(layer: Recurrent) -> bool:
+    """Whether `forward_lanes` keeps less of this layer when it is told to recompute."""
+    return layer.plan_for().kernel == "fused" and _family(layer) in SAVED
 
 
 def _family(layer: Recurrent) -> str:

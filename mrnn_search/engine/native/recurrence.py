@@ -97,9 +97,7 @@ def saved_floats(family: str, steps: int, batch: int, inputs: int, hidden: int, 
     return steps * blocks * rows * (SAVED_TO_RECOMPUTE if recompute else SAVED).get(family, 0) * ((hidden + PANEL - 1) // PANEL) * PANEL
 
 
-def scratch_floats(
-    family: str, steps: int, batch: int, inputs: int, hidden: int, lanes: int, threads: int, recompute: bool = False
-) -> int:
+def scratch_floats(family: str, steps: int, batch: int, inputs: int, hidden: int, lanes: int, threads: int, recompute: bool = False) -> int:
     """What the larger of the two passes needs for the length of a call: float32 numbers."""
     shape = _Shape(FAMILIES.index(family), steps, batch, inputs, hidden, lanes, threads, recompute)
     run = _functions().mrnn_scratch
