@@ -318,7 +318,7 @@ struct Step {
 };
 
 #if defined(__GNUC__) && !defined(__clang__)
-#define ONE_COPY __attribute__((noipa))
+#define ONE_COPY __attribute__((noinline, noipa))
 #else
 #define ONE_COPY __attribute__((noinline))
 #endif
