@@ -70,7 +70,8 @@ def engine(
         raise InputError(f"there is no folder {out.parent}", "--out")
     if explain:
         rows = explained(settings)
-        write_json(rows) if as_json else listing("Executions", [tuple(map(str, r.values())) for r in rows], tuple(rows[0]))
+        texts = [tuple("" if v is None else str(v) for v in r.values()) for r in rows]
+        write_json(rows) if as_json else listing("Executions", texts, tuple(rows[0]))
         return
     report = run(settings, say)
     data = report.to_dict()

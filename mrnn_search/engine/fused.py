@@ -43,8 +43,8 @@ def run_fused(
     return run_fused_lanes([LayerCall(spec, c, w, x, state, moments, t, filters)])[0]
 
 
-def run_fused_lanes(calls: Sequence[LayerCall]) -> list[LayerResult]:
-    """Lanes of one base, with the same options, and equal shapes; the rules are each lane's own."""
+def run_fused_lanes(calls: Sequence[LayerCall], recompute: bool = False) -> list[LayerResult]:
+    """Lanes of one base, with the same options, and equal shapes; the rules are each lane's own. ``recompute``: as of `recurrence`."""
     prepared = [_prepare(call) for call in calls]
     ruled = _run_rules(calls, [p.rule for p in prepared])
     ready = [_lane(call, p, result) for call, p, result in zip(calls, prepared, ruled, strict=True)]
@@ -54,7 +54,7 @@ def run_fused_lanes(calls: Sequence[LayerCall]) -> list[LayerResult]:
         alike.setdefault(tuple(None if tensor is None else tensor.shape for tensor in lane), []).append(k)
     results: dict[int, LayerResult] = {}
     for members in alike.values():
-        ended = recurrence(str(bases[spec.base].family(spec.options)), [ready[k][0] for k in members])
+        ended = recurrence(str(bases[spec.base].family(spec.options)), [ready[k][0] for k in members], recompute)
         for k, (y, c) in zip(members, ended, strict=True):
             results[k] = y, (y[-1],) if c is None else (y[-1], c), ready[k][1]
     return [results[k] for k in range(len(calls))]

@@ -6,6 +6,7 @@ Shapes: K lanes, T time, B batch, I input, H hidden.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,15 +15,16 @@ from ..cells.bases.base import bases
 from ..cells.reference import rule_channels
 from .fused import run_fused_lanes
 from .gpu.path import run_triton_lanes
+from .native.recurrence import SAVED
 from .orthogonal import present, recentre_due
 from .paths import PATHS, LayerCall, LayerResult
 from .recurrent import Recurrent
 from .scan import wide_dtype
 
-TOGETHER: Mapping[str, Callable[[Sequence[LayerCall]], list[LayerResult]]] = {"fused": run_fused_lanes, "triton": run_triton_lanes}
 
-
-def forward_lanes(layers: Sequence[Recurrent], x: Sequence[Tensor], generators: Sequence[torch.Generator | None]) -> list[Tensor]:
+def forward_lanes(
+    layers: Sequence[Recurrent], x: Sequence[Tensor], generators: Sequence[torch.Generator | None], recompute: bool = False
+) -> list[Tensor]:
     """Each layer on its own input, from a state of zero; those of one kernel of this package, and one recurrence, in one call.
 
     A lane's result does not depend, bit for bit, on the other lanes.
@@ -31,6 +33,7 @@ def forward_lanes(layers: Sequence[Recurrent], x: Sequence[Tensor], generators: 
         layers: of one direction and equal sizes, numbers of layers and base; rules, options and dropout are each lane's own.
         x: (T, B, I) for each lane, time first whatever ``batch_first`` says; may be one tensor several times.
         generators: for each lane, what its dropout between layers is drawn from in training; None: torch's global one.
+        recompute: those that run fused compute gates again in the backward pass, see `recurrence`.
 
     Returns:
         for each lane h_1 … h_T of the last layer, (T, B, H).
@@ -40,6 +43,10 @@ def forward_lanes(layers: Sequence[Recurrent], x: Sequence[Tensor], generators: 
     for layer in layers:
         if layer.training and layer._recentres:
             recentre_due(layer)
+    at_once: Mapping[str, Callable[[Sequence[LayerCall]], list[LayerResult]]] = {
+        "fused": partial(run_fused_lanes, recompute=recompute),
+        "triton": run_triton_lanes,
+    }
     for i in range(layers[0].num_layers):
         together: dict[tuple[str, str], list[int]] = {}
         calls = []
@@ -47,10 +54,10 @@ def forward_lanes(layers: Sequence[Recurrent], x: Sequence[Tensor], generators: 
         for k, layer in enumerate(layers):
             calls.append(_call(layer, f"_l{i}", rows[k], plans[k].filters, matrices.get(k)))
             kernel = plans[k].kernel
-            together.setdefault((kernel, _family(layer) if kernel in TOGETHER else ""), []).append(k)
+            together.setdefault((kernel, _family(layer) if kernel in at_once else ""), []).append(k)
         for (kernel, _), members in together.items():
-            if kernel in TOGETHER:
-                for k, (y, _, _) in zip(members, TOGETHER[kernel]([calls[k] for k in members]), strict=True):
+            if kernel in at_once:
+                for k, (y, _, _) in zip(members, at_once[kernel]([calls[k] for k in members]), strict=True):
                     rows[k] = y
             else:
                 for k in members:
@@ -59,6 +66,11 @@ def forward_lanes(layers: Sequence[Recurrent], x: Sequence[Tensor], generators: 
         if i + 1 < layers[0].num_layers:
             rows = [_dropout(layer, y, g) for layer, y, g in zip(layers, rows, generators, strict=True)]
     return rows
+
+
+def recomputes(layer: Recurrent) -> bool:
+    """Whether `forward_lanes` keeps less of this layer when it is told to recompute."""
+    return layer.plan_for().kernel == "fused" and _family(layer) in SAVED
 
 
 def _family(layer: Recurrent) -> str:

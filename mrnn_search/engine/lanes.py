@@ -39,6 +39,7 @@ class Lanes:
         loss: mean loss of readouts (B, output_size) and targets (B,).
         device: where everything lives.
         read: what of a layer's outputs (T, B, H) the readout sees; the last step's unless another is given.
+        recompute: less memory for more time where lanes run fused, see `recurrence`; the same bits.
 
     Attributes:
         models: one a lane, on the tables' rows.
@@ -60,12 +61,13 @@ class Lanes:
         loss: Callable[[Tensor, Tensor], Tensor],
         device: str = "cpu",
         read: Callable[[Tensor], Tensor] = lambda h: h[-1],
+        recompute: bool = False,
     ) -> None:
         shapes = {(c.spec.base, c.hidden_size, c.num_layers, c.batch_size) for c in candidates}
         if len(shapes) != 1 or len(candidates) != len(seeds):
             raise ValueError("lanes have one base, hidden size, number of layers and batch size, and a seed each")
         self.candidates, self.seeds = list(candidates), list(seeds)
-        self.loss, self.device, self.read = loss, device, read
+        self.loss, self.device, self.read, self.recompute = loss, device, read, recompute
         self.models = [_initial(c, s, input_size, output_size).to(device) for c, s in zip(candidates, seeds, strict=True)]
         self.generators = [torch.Generator(device=device) for _ in seeds]
         self.step = 0
@@ -177,7 +179,7 @@ class Lanes:
                 model.train(training)
 
     def _readouts(self, x: list[Tensor]) -> list[Tensor]:
-        hidden = forward_lanes([model.layer for model in self.models], x, self.generators)
+        hidden = forward_lanes([model.layer for model in self.models], x, self.generators, self.recompute)
         return [model.readout(self.read(h)) for model, h in zip(self.models, hidden, strict=True)]
 
 

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -33,17 +34,18 @@ CURVED_RULE, CURVED_STATE = 3.5, 1.0  # any other rule, and each of its states
 MAP_MATRICES = 25  # (H, H) in float64 that the map to an orthogonal matrix keeps for its gradient, and what that needs
 
 
-def pack_bytes(candidates: Sequence[Candidate], steps: int, inputs: int, outputs: int, device: str = "cpu") -> int:
+def pack_bytes(candidates: Sequence[Candidate], steps: int, inputs: int, outputs: int, device: str = "cpu", recompute: bool = False) -> int:
     """The peak of training these lanes together, without the data and without what the process has loaded.
 
     Args:
         steps, inputs, outputs: T, I, and the readout's width.
+        recompute: as of `Lanes`.
     """
-    lanes = sum(lane_bytes(c, steps, inputs, outputs, device) for c in candidates)
-    return lanes + FLOAT * _scratch(candidates, steps, inputs, device)
+    lanes = sum(lane_bytes(c, steps, inputs, outputs, device, recompute) for c in candidates)
+    return lanes + FLOAT * _scratch(candidates, steps, inputs, device, recompute)
 
 
-def lane_bytes(candidate: Candidate, steps: int, inputs: int, outputs: int, device: str = "cpu") -> int:
+def lane_bytes(candidate: Candidate, steps: int, inputs: int, outputs: int, device: str = "cpu", recompute: bool = False) -> int:
     """What each further lane adds; arguments as of `pack_bytes`."""
     spec, hidden, batch = candidate.spec, candidate.hidden_size, max(candidate.batch_size, MIN_EVALUATION_BATCH)
     base, rows = bases[spec.base], steps * batch
@@ -56,7 +58,7 @@ def lane_bytes(candidate: Candidate, steps: int, inputs: int, outputs: int, devi
             floats += 2 * MAP_MATRICES * base.gates * hidden**2
         floats += rows * _kept(candidate, chosen, width)
         if chosen.kernel == "fused":
-            floats += saved_floats(str(base.family(spec.options)), steps, batch, width + chosen.filters, hidden)
+            floats += saved_floats(str(base.family(spec.options)), steps, batch, width + chosen.filters, hidden, recompute)
     # weights, gradients, rates, what the optimizer remembers, three of its intermediate results, the best epoch's weights
     return int(FLOAT * (floats + (7 + len(MEMORY[candidate.optimizer])) * numbers))
 
@@ -76,7 +78,7 @@ def _kept(candidate: Candidate, chosen: Plan, inputs: int) -> float:
     return outputs + STEP_TENSORS * gates + rule * rule_channels(spec, hidden)
 
 
-def _scratch(candidates: Sequence[Candidate], steps: int, inputs: int, device: str) -> int:
+def _scratch(candidates: Sequence[Candidate], steps: int, inputs: int, device: str, recompute: bool) -> int:
     """Floats that a pack needs once, for the length of a call or for one lane after the other."""
     c = min(candidates, key=lambda c: c.spec.rule_type.program.plain)
     chosen, base = plan(c.spec, place=Place(device, torch.float32, c.hidden_size)), bases[c.spec.base]
@@ -87,14 +89,38 @@ def _scratch(candidates: Sequence[Candidate], steps: int, inputs: int, device: s
     family = base.family(c.spec.options)
     if chosen.kernel != "fused" or family is None or not isinstance(native(), Native):
         return drive
-    return drive + scratch_floats(family, steps, batch, widest, c.hidden_size, len(candidates), torch.get_num_threads())
+    return drive + scratch_floats(family, steps, batch, widest, c.hidden_size, len(candidates), torch.get_num_threads(), recompute)
 
 
-def split(candidates: Sequence[Candidate], steps: int, inputs: int, outputs: int, limit: int, device: str = "cpu") -> list[range]:
+class Part(NamedTuple):
+    """Lanes of a pack that train together, and whether they ``recompute``, see `Lanes`."""
+
+    lanes: range
+    recompute: bool
+
+
+def arrange(candidates: Sequence[Candidate], steps: int, inputs: int, outputs: int, limit: int, device: str = "cpu") -> list[Part]:
+    """The fewest parts of a pack that fit into ``limit`` bytes each; those recompute that would not fit otherwise.
+
+    See `split`; other arguments as of `pack_bytes`.
+    """
+    kept, again = (split(candidates, steps, inputs, outputs, limit, device, recompute) for recompute in (False, True))
+    parts = again if len(again) < len(kept) else kept
+    found = []
+    for part in parts:
+        members = candidates[part.start : part.stop]
+        needed, less = (pack_bytes(members, steps, inputs, outputs, device, recompute) for recompute in (False, True))
+        found.append(Part(part, needed > max(limit, less)))
+    return found
+
+
+def split(
+    candidates: Sequence[Candidate], steps: int, inputs: int, outputs: int, limit: int, device: str = "cpu", recompute: bool = False
+) -> list[range]:
     """Consecutive parts of a pack that fit into ``limit`` bytes each; a lane that does not fit alone is a part of its own."""
     parts, first = [], 0
     for last in range(1, len(candidates) + 1):
-        if last - first > 1 and pack_bytes(candidates[first:last], steps, inputs, outputs, device) > limit:
+        if last - first > 1 and pack_bytes(candidates[first:last], steps, inputs, outputs, device, recompute) > limit:
             parts.append(range(first, last - 1))
             first = last - 1
     return [*parts, range(first, len(candidates))]

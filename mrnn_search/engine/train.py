@@ -13,11 +13,14 @@ from torch import Tensor
 
 from ..cells.spec import Candidate
 from .checkpoint import Progress, best_layer, pack_state, unpack_state
+from .lane_layers import recomputes
 from .lanes import Lanes
 from .model import SequenceModel
 from .seeds import derive_seed
 
 __all__ = ["Epoch", "LaneOutcome", "LaneStart", "SequenceModel", "Task", "best_layer", "derive_seed", "train_lane", "train_lanes"]
+
+RECOMPUTED = "recomputed in the backward pass"
 
 
 class Task(Protocol):
@@ -66,7 +69,7 @@ class LaneOutcome:
         checkpoint: safetensors bytes after the last epoch; None if failed.
         test_value: the metric on the test split with the best epoch's weights; None unless it was to be read.
         parameters: how many numbers train (recurrent layer and readout).
-        execution: which path ran and why (`Recurrent.execution`).
+        execution: which path ran and why (`Recurrent.execution`), and whether it was `RECOMPUTED`.
         seconds: the lane's share of the time that its pack trained.
     """
 
@@ -111,17 +114,21 @@ class _Lane:
 class _Pack:
     """Lanes on their way from one rung to the next; those that fail leave."""
 
-    def __init__(self, task: Task, starts: Sequence[LaneStart], start_epoch: int, limit: float, device: str) -> None:
+    def __init__(self, task: Task, starts: Sequence[LaneStart], start_epoch: int, limit: float, device: str, recompute: bool) -> None:
         self.task, self.limit = task, limit
         candidates = [s.candidate for s in starts]
-        self.lanes = Lanes(candidates, [s.seed for s in starts], task.input_size, task.output_size, task.loss, device)
+        seeds = [s.seed for s in starts]
+        self.lanes = Lanes(candidates, seeds, task.input_size, task.output_size, task.loss, device, recompute=recompute)
         self.live: list[_Lane] = []
         self.failed: dict[int, LaneOutcome] = {}
         for k, (start, model) in enumerate(zip(starts, self.lanes.models, strict=True)):
             at = Progress() if start.checkpoint is None else unpack_state(start.checkpoint, model, self.lanes.memory_of(k))
             if at.epoch != start_epoch:
                 raise ValueError(f"checkpoint stands at epoch {at.epoch}, not at {start_epoch}")
-            self.live.append(_Lane(k, at, model.num_parameters(), model.layer.execution))
+            execution = model.layer.execution
+            if recompute and recomputes(model.layer):
+                execution = f"{execution}; {RECOMPUTED}"
+            self.live.append(_Lane(k, at, model.num_parameters(), execution))
         self.lanes.step = self.live[0].at.step
 
     def drop(self, errors: Mapping[int, str]) -> None:
@@ -233,6 +240,7 @@ def train_lanes(
     test: tuple[Tensor, Tensor] | None = None,
     timeout_s: float | None = None,
     device: str = "cpu",
+    recompute: bool = False,
 ) -> list[LaneOutcome]:
     """Train lanes in lockstep from ``start_epoch`` to ``stop_epoch`` finished epochs.
 
@@ -240,6 +248,7 @@ def train_lanes(
         starts: of one base, hidden size, number of layers and batch size.
         test: also score this split once, with the best validation epoch's weights.
         timeout_s: seconds after which a lane fails: its share of the time that the pack takes; None: no limit.
+        recompute: less memory for more time, see `Lanes`.
 
     Returns:
         an outcome for each; ``error`` is set where the loss or a gradient was not finite, or the time ran out.
@@ -248,7 +257,7 @@ def train_lanes(
         ValueError: a checkpoint does not stand at ``start_epoch``; lanes that cannot train together.
         RuntimeError, MemoryError: torch could not compute a cell, or memory ran out.
     """
-    pack = _Pack(task, starts, start_epoch, math.inf if timeout_s is None else timeout_s, device)
+    pack = _Pack(task, starts, start_epoch, math.inf if timeout_s is None else timeout_s, device, recompute)
     for _ in range(start_epoch, stop_epoch):
         if pack.live:
             pack.train_epoch()

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..benchmarks import Benchmark, load_benchmark
 from ..benchmarks.base import Split
 from ..cells.spec import Candidate
-from ..engine.memory import free_bytes, split
+from ..engine.memory import arrange, free_bytes
 from ..engine.train import LaneOutcome, LaneStart, train_lanes
 
 SPLIT = "in a part of its pack, which could not run whole"
@@ -81,30 +81,32 @@ class PackResult:
 
 
 def train_pack(pack: Pack, device: str = "cpu") -> PackResult:
-    """Train the lanes of ``pack`` in lockstep on ``device``, in parts where they would not fit into its memory together.
+    """Train the lanes of ``pack`` in lockstep on ``device``; where they would not fit into its memory together, with gates computed
+    again in the backward pass, and where that is not enough in parts.
 
     A lane that fails leaves the others alone.
     """
     task = load_benchmark(pack.benchmark, Path(pack.data_dir) if pack.data_dir else None, device)
     test = task.open_test() if pack.read_test else None
     _, steps, inputs = task.train[0].shape
-    parts = split([lane.candidate for lane in pack.lanes], steps, inputs, task.output_size, free_bytes(device), device)
-    outcomes = [o for part in parts for o in _train(pack, task, pack.lanes[part.start : part.stop], test, device)]
+    parts = arrange([lane.candidate for lane in pack.lanes], steps, inputs, task.output_size, free_bytes(device), device)
+    outcomes = [o for part, recompute in parts for o in _train(pack, task, pack.lanes[part.start : part.stop], test, device, recompute)]
     lanes = tuple(LaneResult(lane.key, outcome, outcome.seconds) for lane, outcome in zip(pack.lanes, outcomes, strict=True))
     return PackResult(pack.pack_id, lanes, f"{platform.node()}:{os.getpid()}", device)
 
 
-def _train(pack: Pack, task: Benchmark, lanes: Sequence[Lane], test: Split | None, device: str) -> list[LaneOutcome]:
+def _train(pack: Pack, task: Benchmark, lanes: Sequence[Lane], test: Split | None, device: str, recompute: bool) -> list[LaneOutcome]:
     """All lanes together; where that cannot be done, in halves, so that a lane that nothing can be done with fails alone."""
     starts = [LaneStart(lane.candidate, lane.seed, lane.checkpoint) for lane in lanes]
     try:
-        return train_lanes(task, starts, pack.start_epoch, pack.stop_epoch, test=test, timeout_s=pack.timeout_s, device=device)
+        epochs = pack.start_epoch, pack.stop_epoch
+        return train_lanes(task, starts, *epochs, test=test, timeout_s=pack.timeout_s, device=device, recompute=recompute)
     except (RuntimeError, MemoryError) as error:  # torch's for out of memory, a failed factorisation, an impossible shape
         if len(lanes) == 1:
             reason = (str(error).strip() or "no reason given").splitlines()[0]
             return [LaneOutcome.failed(f"{type(error).__name__}: {reason}")]
     half = len(lanes) // 2
-    parts = [_train(pack, task, part, test, device) for part in (lanes[:half], lanes[half:])]
+    parts = [_train(pack, task, part, test, device, recompute) for part in (lanes[:half], lanes[half:])]
     return [
         replace(o, execution=f"{o.execution}; {SPLIT}") if o.error is None and SPLIT not in o.execution else o for p in parts for o in p
     ]

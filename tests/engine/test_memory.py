@@ -7,8 +7,12 @@ import sys
 
 import pytest
 
+from mrnn_search.benchmarks import load_benchmark
 from mrnn_search.cells import Candidate, CellSpec, preset
-from mrnn_search.engine.memory import free_bytes, pack_bytes, split
+from mrnn_search.engine import fused as engine_fused
+from mrnn_search.engine.memory import Part, arrange, free_bytes, pack_bytes, split
+from mrnn_search.engine.native.build import Native, native
+from mrnn_search.engine.train import RECOMPUTED
 from mrnn_search.search import packs
 from mrnn_search.search.packs import Lane, Pack, train_pack
 
@@ -21,7 +25,11 @@ SHAPES = (  # base, rule, optimizer, T, B, I, H, K
     "orthogonal heavy_ball adam 20 32 8 160 8",
     "lstm plain adam 100 64 256 64 4",
     "gru heavy_ball@hidden adam 200 32 8 128 3",
+    "again:lstm heavy_ball adam 300 64 8 64 3",
+    "again:gru heavy_ball adam 300 64 8 64 3",
 )
+fused = pytest.mark.skipif(not isinstance(native(), Native), reason=f"no kernels: {native()}")
+
 MEASURE = """
 import sys, torch
 from pathlib import Path
@@ -38,6 +46,7 @@ def resident(name):
 
 def train(base, rule, optimizer, steps, batch, inputs, hidden, count):
     rule, _, scope = rule.partition("@")
+    recompute, base = base.startswith("again:"), base.removeprefix("again:")
     spec = CellSpec(base, rule, scope=scope or None)
     x, y = torch.randn(128, steps, inputs), torch.randint(10, (128,))
     rows = torch.randint(128, (count, batch))
@@ -45,11 +54,11 @@ def train(base, rule, optimizer, steps, batch, inputs, hidden, count):
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = resident("VmRSS")
     candidates = [Candidate(spec, hidden, batch_size=batch, optimizer=optimizer)] * count
-    lanes = Lanes(candidates, list(range(count)), inputs, 10, cross_entropy)
+    lanes = Lanes(candidates, list(range(count)), inputs, 10, cross_entropy, recompute=recompute)
     for _ in range(2):
         lanes.update([x[r] for r in rows], [y[r] for r in rows])
     lanes.outputs(x)
-    return (resident("VmHWM") - before) / pack_bytes(candidates, steps, inputs, 10)
+    return (resident("VmHWM") - before) / pack_bytes(candidates, steps, inputs, 10, recompute=recompute)
 
 for warm in (True, False):  # code and tables of the libraries, and MKL's own buffers, are there the second time
     for shape in sys.argv[1:]:
@@ -87,6 +96,46 @@ def test_parts_fit_and_are_the_whole():
     assert split(candidates, 28, 28, 10, one // 2) == [range(k, k + 1) for k in range(7)]  # nothing smaller than a lane
     assert split(candidates, 28, 28, 10, 10**12) == [range(7)]
     assert free_bytes() > 0
+
+
+@fused
+def test_what_does_not_fit_recomputes_before_it_is_split():
+    lstm, rnn = ([Candidate(CellSpec(base, "plain"), hidden_size=32)] * 4 for base in ("lstm", "rnn"))
+
+    def bytes_of(count, recompute):
+        return pack_bytes(lstm[:count], 300, 8, 10, recompute=recompute)
+
+    kept, again = bytes_of(4, False), bytes_of(4, True)
+    assert again < 0.6 * kept
+    assert arrange(lstm, 300, 8, 10, kept) == [Part(range(4), False)]
+    assert arrange(lstm, 300, 8, 10, kept - 1) == arrange(lstm, 300, 8, 10, again) == [Part(range(4), True)]
+    # three fit only if they recompute, the one that is left fits as it is
+    assert bytes_of(1, False) < bytes_of(3, True) < bytes_of(2, False)
+    assert arrange(lstm, 300, 8, 10, again - 1) == [Part(range(3), True), Part(range(3, 4), False)]
+    assert arrange(lstm[:1], 300, 8, 10, 1) == [Part(range(1), True)]  # too big either way, but less so
+    size = pack_bytes(rnn, 300, 8, 10)
+    assert arrange(rnn, 300, 8, 10, size - 1) == [Part(range(3), False), Part(range(3, 4), False)]  # nothing to compute again
+
+
+@fused
+@pytest.mark.parametrize("base", ["lstm", "gru"])
+def test_a_pack_that_fits_only_if_it_recomputes_trains_whole_and_its_lanes_are_the_same(monkeypatch, base):
+    lanes = tuple(Lane(f"search/{n}", Candidate(CellSpec(base, "heavy_ball"), hidden_size=16), n) for n in range(3))
+    pack = Pack("1", "digits-rows", lanes, 0, 1)
+    whole = train_pack(pack)
+    calls, told = [], set()
+    train, run = packs.train_lanes, engine_fused.recurrence
+    candidates = [lane.candidate for lane in lanes]
+    x = load_benchmark("digits-rows").train[0]
+    limit = pack_bytes(candidates, x.shape[1], x.shape[2], 10, recompute=True)
+    monkeypatch.setattr(packs, "free_bytes", lambda device: limit)
+    monkeypatch.setattr(packs, "train_lanes", lambda *args, **more: calls.append(len(args[1])) or train(*args, **more))
+    monkeypatch.setattr(engine_fused, "recurrence", lambda family, lanes, recompute: told.add(recompute) or run(family, lanes, recompute))
+    again = train_pack(pack)
+    assert calls == [3] and told == {True}
+    assert [r.outcome.checkpoint for r in again.lanes] == [r.outcome.checkpoint for r in whole.lanes]
+    assert all(r.outcome.execution.endswith(RECOMPUTED) for r in again.lanes)
+    assert not any(RECOMPUTED in r.outcome.execution for r in whole.lanes)
 
 
 def test_a_pack_that_is_too_big_is_split_and_its_lanes_are_the_same(monkeypatch):

@@ -28,7 +28,8 @@ constexpr long GRADIENT_CHUNK = 48 * 1024;  // floats of pre-activation gradient
 enum Family { LSTM, GRU, RNN_TANH, RNN_RELU, MODRELU };
 
 // Pre-activations come in groups of H columns. A group has a product with h, one with z, or both: a gru's candidate needs
-// its two products apart. What is saved for the backward pass lies in the groups' places; of cells without gates nothing is.
+// its two products apart. What is saved for the backward pass lies in the groups' places, an lstm's c behind them; of cells
+// without gates nothing is saved. `saved`: of the groups.
 struct Layout {
     int groups, blocks, saved, states;
     int u[MAX_GROUPS], d[MAX_GROUPS];  // block of rows of U and of W, -1: none
@@ -36,7 +37,7 @@ struct Layout {
 
 Layout layout_of(int family) {
     switch (family) {
-        case LSTM: return {4, 4, 5, 2, {0, 1, 2, 3}, {0, 1, 2, 3}};
+        case LSTM: return {4, 4, 4, 2, {0, 1, 2, 3}, {0, 1, 2, 3}};
         case GRU: return {4, 3, 4, 1, {0, 1, 2, -1}, {0, 1, -1, 2}};
         default: return {1, 1, 0, 1, {0, -1, -1, -1}, {0, -1, -1, -1}};
     }
@@ -58,7 +59,7 @@ struct Lane {
 };
 
 struct Shape {
-    int family, steps, batch, inputs, hidden, lanes, threads;
+    int family, steps, batch, inputs, hidden, lanes, threads, recompute;
 };
 
 }  // extern "C"
@@ -125,17 +126,17 @@ struct Buffer {  // of floats; not initialised
 struct Sizes {
     Shape s;
     Layout l;
+    bool again;                // the backward pass computes the gates once more, and so they are not saved
     int panels, blocks, rows;  // rows: of the largest block
-    long preactivations;       // floats of one step of a block
-    explicit Sizes(const Shape& shape) : s(shape), l(layout_of(shape.family)) {
+    explicit Sizes(const Shape& shape) : s(shape), l(layout_of(shape.family)), again(shape.recompute && l.saved) {
+        if (again) l.saved = 0;
         panels = (s.hidden + PANEL - 1) / PANEL;
         blocks = std::max(1, (s.batch + MAX_ROWS - 1) / MAX_ROWS);  // no rows at all are one block of none
         rows = std::max(1, (s.batch + blocks - 1) / blocks);
-        preactivations = (long)l.groups * panels * rows * PANEL;
     }
     int first(int block) const { return block * rows; }
     int count(int block) const { return std::min(rows, s.batch - block * rows); }
-    long saved_step() const { return (long)l.saved * panels * rows * PANEL; }
+    long saved_step() const { return (long)(l.saved + l.states - 1) * panels * rows * PANEL; }
     long saved_block() const { return saved_step() * s.steps; }
     long depth(int g) const { return (l.u[g] >= 0 ? s.hidden : 0) + (l.d[g] >= 0 ? s.inputs : 0); }
     // Panels of the forward pass: for each group and panel [depth][16], U before W, then the biases [groups][panels][16].
@@ -144,6 +145,8 @@ struct Sizes {
         for (int g = 0; g < l.groups; g++) total += depth(g) * panels * PANEL;
         return total + bias_floats();
     }
+    // Scratch of the backward pass for what it computes again of a panel of R rows: gates, c, and h in the rows of a whole h.
+    long again_floats(int R) const { return again ? (long)(l.groups + 1 + panels) * R * PANEL : 0; }
     long bias_floats() const { return (long)l.groups * panels * PANEL; }
     int input_panels() const { return (s.inputs + PANEL - 1) / PANEL; }
     // Panels of the backward pass: [output panel][group][panel of units][16][16], U's, then W's.
@@ -306,6 +309,52 @@ void pack_m(const Sizes& z, const Lane& lane, float* out) {
     for (int n = 0; n < z.panels * PANEL; n++) out[n] = lane.m && n < z.s.hidden ? lane.m[n] : 0.0f;
 }
 
+// A block of rows at one step, as the forward pass sees it. Of z, d and h: row-major, its first row.
+struct Step {
+    const float *z, *d, *h;
+    float *a, *c_now, *h_now;  // of one panel, see `Cells`
+    const float* c_before;
+    long group;
+};
+
+#if defined(__GNUC__) && !defined(__clang__)
+#define ONE_COPY __attribute__((noinline, noipa))
+#else
+#define ONE_COPY __attribute__((noinline))
+#endif
+
+// Pre-activations of panel p, and the cell's functions on them. Both passes call this one piece of machine code: a copy made for
+// one of them could have its multiplications and additions fused in other places, and round differently.
+ONE_COPY void panel_forward(const Sizes& z, const float* weights, const float* m, int R, int p, const Step& s) {
+    const int H = z.s.hidden, I = z.s.inputs, P = z.panels, G = z.l.blocks * H, width = std::min(PANEL, H - p * PANEL);
+    const float* bias = weights + z.forward_weights() - z.bias_floats();
+    for (int g = 0; g < z.l.groups; g++) {
+        const float* here = weights + p * z.depth(g) * PANEL;
+        const float* start = bias + ((long)g * P + p) * PANEL;
+        const bool product = z.l.u[g] >= 0, driven = z.l.d[g] >= 0;
+        const float* drive = driven && s.d ? s.d + z.l.d[g] * H + p * PANEL : nullptr;
+        by_rows(R, [&](auto n, int row) {
+            constexpr int M = decltype(n)::count;
+            vf acc[M][NV];
+            for (int r = 0; r < M; r++)
+                for (int v = 0; v < NV; v++) {
+                    acc[r][v] = load(start + v * WIDTH);
+                    if (drive) acc[r][v] += load_edge(drive + (long)(row + r) * G + v * WIDTH, width - v * WIDTH);
+                }
+            const float* b = here;
+            if (product) {
+                multiply<M, NV>(acc, s.h + (long)row * H, H, 1, b, H);
+                b += (long)H * PANEL;
+            }
+            if (driven && I) multiply<M, NV>(acc, s.z + (long)row * I, I, 1, b, I);
+            for (int r = 0; r < M; r++)
+                for (int v = 0; v < NV; v++) store(s.a + g * s.group + (row + r) * PANEL + v * WIDTH, acc[r][v]);
+        });
+        weights += z.depth(g) * P * PANEL;
+    }
+    FORWARD[z.s.family]({R, width, H, s.group, s.a, s.c_before, s.c_now, s.h + p * PANEL, s.h_now, m + p * PANEL});
+}
+
 void run_forward(const Sizes& z, const Lane& lane, const float* weights, int block, Buffer& scratch) {
     const int H = z.s.hidden, I = z.s.inputs, B = z.s.batch, P = z.panels, R = z.count(block), G = z.l.blocks * H;
     const long first = z.first(block), panel = (long)R * PANEL, state = P * panel;
@@ -316,45 +365,19 @@ void run_forward(const Sizes& z, const Lane& lane, const float* weights, int blo
     float *m = c[1] + state, *own = m + (long)P * PANEL;
     pack_m(z, lane, m);
     if (z.l.states > 1) to_panels(lane.c0 + first * H, R, H, c[0]);
-    const float* bias = weights + z.forward_weights() - z.bias_floats();
     const float* h = lane.h0 + first * H;
     const float* c_before = c[0];
     for (int t = 0; t < z.s.steps; t++) {
-        float* y = lane.y + ((long)t * B + first) * H;
-        float* kept = keeps ? lane.saved + block * z.saved_block() + t * z.saved_step() : nullptr;
-        float* c_now = keeps && z.l.states > 1 ? kept + z.l.groups * state : c[(t + 1) & 1];
-        const float* zt = I ? lane.z + ((long)t * B + first) * I : nullptr;
-        const float* dt = lane.d ? lane.d + ((long)t * B + first) * G : nullptr;
-        const long group = keeps ? state : panel;
+        const long at = (long)t * B + first;
+        float* y = lane.y + at * H;
+        float* kept = train ? lane.saved + block * z.saved_block() + t * z.saved_step() : nullptr;
+        float* c_now = train && z.l.states > 1 ? kept + z.l.saved * state : c[(t + 1) & 1];
+        const float* zt = I ? lane.z + at * I : nullptr;
+        const float* dt = lane.d ? lane.d + at * G : nullptr;
         for (int p = 0; p < P; p++) {
             float* a = keeps ? kept + p * panel : own;
-            const int width = std::min(PANEL, H - p * PANEL);
-            const float* w = weights;
-            for (int g = 0; g < z.l.groups; g++) {
-                const float* here = w + p * z.depth(g) * PANEL;
-                const float* start = bias + ((long)g * P + p) * PANEL;
-                const bool product = z.l.u[g] >= 0, driven = z.l.d[g] >= 0;
-                const float* drive = driven && dt ? dt + z.l.d[g] * H + p * PANEL : nullptr;
-                by_rows(R, [&](auto n, int row) {
-                    constexpr int M = decltype(n)::count;
-                    vf acc[M][NV];
-                    for (int r = 0; r < M; r++)
-                        for (int v = 0; v < NV; v++) {
-                            acc[r][v] = load(start + v * WIDTH);
-                            if (drive) acc[r][v] += load_edge(drive + (long)(row + r) * G + v * WIDTH, width - v * WIDTH);
-                        }
-                    const float* b = here;
-                    if (product) {
-                        multiply<M, NV>(acc, h + (long)row * H, H, 1, b, H);
-                        b += (long)H * PANEL;
-                    }
-                    if (driven && I) multiply<M, NV>(acc, zt + (long)row * I, I, 1, b, I);
-                    for (int r = 0; r < M; r++)
-                        for (int v = 0; v < NV; v++) store(a + g * group + (row + r) * PANEL + v * WIDTH, acc[r][v]);
-                });
-                w += z.depth(g) * P * PANEL;
-            }
-            FORWARD[z.s.family]({R, width, H, group, a, c_before + p * panel, c_now + p * panel, h + p * PANEL, y + p * PANEL, m + p * PANEL});
+            const long group = keeps ? state : panel;
+            panel_forward(z, weights, m, R, p, {zt, dt, h, a, c_now + p * panel, y + p * PANEL, c_before + p * panel, group});
         }
         h = y;
         c_before = c_now;
@@ -402,12 +425,15 @@ void add_rows(const float* da, int R, float* to) {
     for (int v = 0; v < NV; v++) store(to + v * WIDTH, load(to + v * WIDTH) + total[v]);
 }
 
-void run_backward(const Sizes& z, const Lane& lane, const float* back_u, const float* back_w, int block, float* sums, Buffer& scratch) {
+// `weights`: those of the forward pass, read only where gates are computed again.
+void run_backward(const Sizes& z, const Lane& lane, const float* weights, const float* back_u, const float* back_w, int block, float* sums,
+                  Buffer& scratch) {
     const int H = z.s.hidden, I = z.s.inputs, B = z.s.batch, P = z.panels, R = z.count(block), G = z.l.blocks * H, T = z.s.steps;
     const long first = z.first(block), panel = (long)R * PANEL, state = P * panel, step = z.l.groups * state;
     const int chunk = (int)std::clamp(GRADIENT_CHUNK / std::max(step, 1L), 1L, (long)T);
-    float* dh = scratch.get(3 * state + (long)P * PANEL + chunk * step);
+    float* dh = scratch.get(3 * state + (long)P * PANEL + chunk * step + z.again_floats(R));
     float *dc = dh + state, *c0 = dc + state, *m = c0 + state, *ring = m + (long)P * PANEL;
+    float *a_again = ring + chunk * step, *c_again = a_again + z.l.groups * panel, *h_again = c_again + panel;
     std::fill(dh, dh + state, 0.0f);
     pack_m(z, lane, m);
     if (z.l.states > 1) {
@@ -421,14 +447,20 @@ void run_backward(const Sizes& z, const Lane& lane, const float* back_u, const f
     float *bias = sums + z.forward_weights() - z.bias_floats(), *dm = sums + z.forward_weights();
     for (int t = T - 1, held = 0; t >= 0; t--) {
         const long at = (long)t * B + first;
-        float* saved = z.l.saved ? lane.saved + block * z.saved_block() + t * z.saved_step() : nullptr;
+        float* saved = z.saved_step() ? lane.saved + block * z.saved_block() + t * z.saved_step() : nullptr;
         const float* h_before = t ? lane.y + (at - B) * H : lane.h0 + first * H;
         float* da = ring + (chunk - 1 - held) * step;  // from the end, so that the chunk's steps lie in order of time
         for (int p = 0; p < P; p++) {
-            float* a = saved ? saved + p * panel : nullptr;
-            float* c_now = z.l.states > 1 ? saved + z.l.groups * state + p * panel : nullptr;
+            float* a = z.again ? a_again : saved ? saved + p * panel : nullptr;
+            const long group = z.again ? panel : state;
+            float* c_now = z.l.states > 1 ? saved + z.l.saved * state + p * panel : nullptr;
             const float* c_before = z.l.states > 1 ? (t ? c_now - z.saved_step() : c0 + p * panel) : nullptr;
-            const Cells cells = {R, std::min(PANEL, H - p * PANEL), H, state, a, c_before, c_now, h_before + p * PANEL, lane.y + at * H + p * PANEL, m};
+            if (z.again) {  // c_t and h_t are there already: these go nowhere
+                const float* zt = I ? lane.z + at * I : nullptr;
+                const float* dt = lane.d ? lane.d + at * G : nullptr;
+                panel_forward(z, weights, m, R, p, {zt, dt, h_before, a, c_again, h_again, c_before, group});
+            }
+            const Cells cells = {R, std::min(PANEL, H - p * PANEL), H, group, a, c_before, c_now, h_before + p * PANEL, lane.y + at * H + p * PANEL, m};
             BACKWARD[z.s.family]({cells, state, da + p * panel, lane.dy + at * H + p * PANEL, dh + p * panel, dc + p * panel, dm + p * PANEL});
         }
         if (lane.dd)
@@ -531,7 +563,8 @@ long mrnn_scratch(const Shape* shape, int backward) {
     const long state = (long)z.panels * z.rows * PANEL, step = z.l.groups * state;
     if (!backward) return z.s.lanes * z.forward_weights() + z.s.threads * (2 * state + step);
     const long chunk = std::clamp(GRADIENT_CHUNK / step, 1L, (long)z.s.steps);
-    return z.s.lanes * (z.back_u() + z.back_w() + z.blocks * z.gradients()) + z.s.threads * (3 * state + chunk * step);
+    const long weights = z.back_u() + z.back_w() + (z.again ? z.forward_weights() : 0);
+    return z.s.lanes * (weights + z.blocks * z.gradients()) + z.s.threads * (3 * state + chunk * step + z.again_floats(z.rows));
 }
 
 // 0, or 1: out of memory.
@@ -565,7 +598,8 @@ int mrnn_forward(const Shape* shape, const Lane* lanes) {
 int mrnn_backward(const Shape* shape, const Lane* lanes) {
     const Sizes z(*shape);
     static thread_local Buffer packed;
-    const long back = z.back_u() + z.back_w(), sums = z.gradients() * z.blocks;
+    const long w = z.back_u(), forward = w + z.back_w();  // where what is not U's begins
+    const long back = forward + (z.again ? z.forward_weights() : 0), sums = z.gradients() * z.blocks;
     float* weights = packed.get(z.s.lanes * (back + sums));
     if (!weights) return 1;
     float* totals = weights + z.s.lanes * back;
@@ -581,7 +615,8 @@ int mrnn_backward(const Shape* shape, const Lane* lanes) {
         for (int k = 0; k < z.s.lanes; k++) {
             float* to = weights + k * back;
             pack_back(z, lanes[k].u, z.l.u, z.s.hidden, to);
-            if (lanes[k].dz) pack_back(z, lanes[k].w, z.l.d, z.s.inputs, to + z.back_u());
+            if (lanes[k].dz) pack_back(z, lanes[k].w, z.l.d, z.s.inputs, to + w);
+            if (z.again) pack_forward(z, lanes[k], to + forward);
         }
 #ifdef _OPENMP
 #pragma omp for schedule(dynamic)
@@ -589,7 +624,7 @@ int mrnn_backward(const Shape* shape, const Lane* lanes) {
         for (int task = 0; task < z.s.lanes * z.blocks; task++) {
             const int k = task / z.blocks, block = task % z.blocks;
             const float* to = weights + k * back;
-            run_backward(z, lanes[k], to, to + z.back_u(), block, totals + k * sums + block * z.gradients(), scratch);
+            run_backward(z, lanes[k], to + forward, to, to + w, block, totals + k * sums + block * z.gradients(), scratch);
         }
 #ifdef _OPENMP
 #pragma omp for schedule(dynamic)

@@ -21,6 +21,7 @@ from .once import once
 FAMILIES = ("lstm", "gru", "rnn_tanh", "rnn_relu", "modrelu")
 BLOCKS = {"lstm": 4, "gru": 3}  # G; 1 of the others
 SAVED = {"lstm": 5, "gru": 4}  # numbers a unit and step that are kept for the backward pass; of the others none
+SAVED_TO_RECOMPUTE = {"lstm": 1}  # the same where the gates are computed again: c
 PANEL, MAX_ROWS = 16, 64  # as in recurrence.cpp
 
 
@@ -51,12 +52,16 @@ POINTERS = 23  # of struct Lane in recurrence.cpp
 
 
 class _Shape(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_int) for name in ("family", "steps", "batch", "inputs", "hidden", "lanes", "threads")]
+    _fields_ = [(name, ctypes.c_int) for name in ("family", "steps", "batch", "inputs", "hidden", "lanes", "threads", "recompute")]
 
 
-def recurrence(family: str, lanes: Sequence[LaneInput]) -> list[tuple[Tensor, Tensor | None]]:
+def recurrence(family: str, lanes: Sequence[LaneInput], recompute: bool = False) -> list[tuple[Tensor, Tensor | None]]:
     """All lanes at once; they have equal shapes. A lane's result is the same, bit for bit, alone or among others, whatever the
     number of threads (torch's).
+
+    Args:
+        recompute: an lstm's and a gru's gates are not kept for the backward pass, which computes them again: a fifth of the memory and
+            none, for half as many products more in that pass. The results are the same, bit for bit.
 
     Returns:
         for each lane h_1 … h_T (T, B, H), and for "lstm" c_T (B, H). Differentiable once.
@@ -70,24 +75,24 @@ def recurrence(family: str, lanes: Sequence[LaneInput]) -> list[tuple[Tensor, Te
     flat = [t for lane in lanes for t in lane if t is not None]
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in flat)
     if traced(flat):
-        found: Sequence[Tensor] = torch.ops.mrnn_search.recurrence(family, keep, there, flat)
+        found: Sequence[Tensor] = torch.ops.mrnn_search.recurrence(family, keep, recompute, there, flat)
     else:  # the same without the dispatcher, which costs 0.2 ms for eight lanes
-        found = _Recurrence.apply(family, keep, there, *flat)
+        found = _Recurrence.apply(family, keep, recompute, there, *flat)
     count = len(lanes)
     return [(found[k], found[count + k] if family == "lstm" else None) for k in range(count)]
 
 
-def saved_floats(family: str, steps: int, batch: int, inputs: int, hidden: int) -> int:
+def saved_floats(family: str, steps: int, batch: int, inputs: int, hidden: int, recompute: bool = False) -> int:
     """What one lane keeps between the forward and the backward pass, beside its arguments and outputs: float32 numbers."""
     del inputs
     blocks = max(1, (batch + MAX_ROWS - 1) // MAX_ROWS)
     rows = max(1, (batch + blocks - 1) // blocks)
-    return steps * blocks * rows * SAVED.get(family, 0) * ((hidden + PANEL - 1) // PANEL) * PANEL
+    return steps * blocks * rows * (SAVED_TO_RECOMPUTE if recompute else SAVED).get(family, 0) * ((hidden + PANEL - 1) // PANEL) * PANEL
 
 
-def scratch_floats(family: str, steps: int, batch: int, inputs: int, hidden: int, lanes: int, threads: int) -> int:
+def scratch_floats(family: str, steps: int, batch: int, inputs: int, hidden: int, lanes: int, threads: int, recompute: bool = False) -> int:
     """What the larger of the two passes needs for the length of a call: float32 numbers."""
-    shape = _Shape(FAMILIES.index(family), steps, batch, inputs, hidden, lanes, threads)
+    shape = _Shape(FAMILIES.index(family), steps, batch, inputs, hidden, lanes, threads, recompute)
     run = _functions().mrnn_scratch
     return max(int(run(ctypes.byref(shape), backward)) for backward in (0, 1))
 
@@ -112,13 +117,13 @@ def _call(function: Any, shape: _Shape, pointers: Sequence[int]) -> None:
         raise MemoryError("out of memory in the fused recurrence")
 
 
-def _forward(family: str, keep: bool, there: Sequence[bool], flat: Sequence[Tensor]) -> list[Tensor]:
+def _forward(family: str, keep: bool, recompute: bool, there: Sequence[bool], flat: Sequence[Tensor]) -> list[Tensor]:
     """y of every lane, c_T of every lstm lane, and, if there will be a backward pass (``keep``), what each lane needs for it.
 
     ``flat``: the tensors of every lane, those of a `LaneInput` that are ``there``.
     """
     lanes = _lanes(there, flat)
-    shape, library = _shape(family, lanes), _functions()
+    shape, library = _shape(family, recompute, lanes), _functions()
     _check(family, lanes, shape)
     floats = library.mrnn_saved(ctypes.byref(shape)) if keep else 0
     ys, cs, saved, alive = [], [], [], []
@@ -140,17 +145,18 @@ _operator = torch.library.custom_op("mrnn_search::recurrence", _forward, mutates
 
 
 @_operator.register_fake
-def _(family: str, keep: bool, there: Sequence[bool], flat: Sequence[Tensor]) -> list[Tensor]:
+def _(family: str, keep: bool, recompute: bool, there: Sequence[bool], flat: Sequence[Tensor]) -> list[Tensor]:
     lanes = _lanes(there, flat)  # sizes may be symbols here, which a _Shape cannot hold
     (steps, batch), hidden = _source(lanes[0]).shape[:2], lanes[0].h0.shape[1]
     ys = [lane.h0.new_empty(steps, batch, hidden) for lane in lanes]
     cs = [torch.empty_like(lane.c0, memory_format=torch.contiguous_format) for lane in lanes if lane.c0 is not None]
-    floats = saved_floats(family, steps, batch, 0, hidden) if keep else 0
+    floats = saved_floats(family, steps, batch, 0, hidden, recompute) if keep else 0
     return [*ys, *cs, *[lane.h0.new_empty(floats) for lane in lanes if keep]]
 
 
 def _backward(
     family: str,
+    recompute: bool,
     there: Sequence[bool],
     flat: Sequence[Tensor],
     ys: Sequence[Tensor],
@@ -160,7 +166,7 @@ def _backward(
 ) -> list[Tensor]:
     """The gradients of those of ``flat`` that are wanted. ``grads``: of every y, then of every c_T."""
     lanes = _lanes(there, flat)
-    shape, count, wants = _shape(family, lanes), len(lanes), _lanes(there, wanted)
+    shape, count, wants = _shape(family, recompute, lanes), len(lanes), _lanes(there, wanted)
     pointers: list[int] = []
     results: list[Tensor] = []
     alive: list[object] = []  # what the kernel reads, and nobody else holds
@@ -185,6 +191,7 @@ _backward_operator = torch.library.custom_op("mrnn_search::recurrence_backward",
 @_backward_operator.register_fake
 def _(
     family: str,
+    recompute: bool,
     there: Sequence[bool],
     flat: Sequence[Tensor],
     ys: Sequence[Tensor],
@@ -197,9 +204,9 @@ def _(
     ]
 
 
-def _setup(ctx: Any, inputs: tuple[str, bool, Sequence[bool], Sequence[Tensor]], output: Sequence[Tensor]) -> None:
-    family, _, there, flat = inputs
-    ctx.family, ctx.there, ctx.sizes = family, list(there), (len(flat), len(flat) // sum(there))
+def _setup(ctx: Any, inputs: tuple[str, bool, bool, Sequence[bool], Sequence[Tensor]], output: Sequence[Tensor]) -> None:
+    family, _, recompute, there, flat = inputs
+    ctx.family, ctx.recompute, ctx.there, ctx.sizes = family, recompute, list(there), (len(flat), len(flat) // sum(there))
     outputs = ctx.sizes[1] * (2 if family == "lstm" else 1)
     ctx.save_for_backward(*flat, *output[: ctx.sizes[1]], *output[outputs:])
     ctx.set_materialize_grads(False)
@@ -209,13 +216,13 @@ def _gradients(ctx: Any, wanted: Sequence[bool], grads: Sequence[Tensor | None],
     inputs, lanes = ctx.sizes
     flat, ys, saved = ctx.saved_tensors[:inputs], ctx.saved_tensors[inputs : inputs + lanes], ctx.saved_tensors[inputs + lanes :]
     outputs = lanes * (2 if ctx.family == "lstm" else 1)
-    found = iter(run(ctx.family, ctx.there, flat, ys, saved, list(grads[:outputs]), list(wanted)))
+    found = iter(run(ctx.family, ctx.recompute, ctx.there, flat, ys, saved, list(grads[:outputs]), list(wanted)))
     return [next(found) if want else None for want in wanted]
 
 
 @once_differentiable
-def _operator_gradients(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[None, None, None, list[Tensor | None]]:
-    return None, None, None, _gradients(ctx, ctx.needs_input_grad[3], grads, torch.ops.mrnn_search.recurrence_backward)
+def _operator_gradients(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[None, None, None, None, list[Tensor | None]]:
+    return None, None, None, None, _gradients(ctx, ctx.needs_input_grad[4], grads, torch.ops.mrnn_search.recurrence_backward)
 
 
 _operator.register_autograd(_operator_gradients, setup_context=_setup)
@@ -225,18 +232,18 @@ class _Recurrence(torch.autograd.Function):
     """The operator for eager mode."""
 
     @staticmethod
-    def forward(ctx: Any, family: str, keep: bool, there: Sequence[bool], *flat: Tensor) -> tuple[Tensor, ...]:
-        found = _forward(family, keep, there, flat)
+    def forward(ctx: Any, family: str, keep: bool, recompute: bool, there: Sequence[bool], *flat: Tensor) -> tuple[Tensor, ...]:
+        found = _forward(family, keep, recompute, there, flat)
         if keep:
-            _setup(ctx, (family, keep, there, flat), found)
+            _setup(ctx, (family, keep, recompute, there, flat), found)
         outputs = len(found) - keep * (len(flat) // sum(there))
         return tuple(found[:outputs])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         with torch.no_grad():
-            found = _gradients(ctx, ctx.needs_input_grad[3:], grads, _backward)
-        return None, None, None, *once(found, (*ctx.saved_tensors[: ctx.sizes[0]], *grads))
+            found = _gradients(ctx, ctx.needs_input_grad[4:], grads, _backward)
+        return None, None, None, None, *once(found, (*ctx.saved_tensors[: ctx.sizes[0]], *grads))
 
 
 def _lanes(there: Sequence[bool], flat: Sequence[Any]) -> list[LaneInput]:
@@ -245,11 +252,12 @@ def _lanes(there: Sequence[bool], flat: Sequence[Any]) -> list[LaneInput]:
     return [LaneInput._make(next(values) if is_there else None for is_there in there) for _ in range(len(flat) // sum(there))]
 
 
-def _shape(family: str, lanes: Sequence[LaneInput]) -> _Shape:
+def _shape(family: str, recompute: bool, lanes: Sequence[LaneInput]) -> _Shape:
     first = lanes[0]
     source = _source(first)
     inputs = 0 if first.z is None else source.shape[2]
-    return _Shape(FAMILIES.index(family), source.shape[0], source.shape[1], inputs, first.h0.shape[1], len(lanes), torch.get_num_threads())
+    sizes = source.shape[0], source.shape[1], inputs, first.h0.shape[1], len(lanes)
+    return _Shape(FAMILIES.index(family), *sizes, torch.get_num_threads(), recompute)
 
 
 def _source(lane: LaneInput) -> Tensor:

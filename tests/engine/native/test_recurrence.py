@@ -132,6 +132,41 @@ def test_what_is_not_a_number_stays_in_its_row_and_lane(family, poison):
         assert found[0][0][2, 4].isnan().all()
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    family=st.sampled_from(FAMILIES),
+    sizes=st.tuples(st.integers(1, 40), st.sampled_from([1, 2, 13, 64, 65, 130]), st.integers(1, 35), st.integers(1, 50)),
+    drive=st.sampled_from(["z", "d", "both"]),
+    bias=st.booleans(),
+    count=st.integers(1, 3),
+    threads=st.integers(1, 2),
+    seed=st.integers(0, 2**16),
+)
+def test_computed_again_or_kept_bit_for_bit(family, sizes, drive, bias, count, threads, seed):
+    lanes = [single(lane_of(family, *sizes, drive, bias, seed + k)) for k in range(count)]
+    flat, before, results = [t for lane in lanes for t in values(lane)], torch.get_num_threads(), []
+    generator = torch.Generator().manual_seed(seed)
+    weights = [torch.randn(sizes[1], sizes[3], generator=generator) for _ in range(2 * count)]
+    try:
+        torch.set_num_threads(threads)
+        for recompute in (False, True):
+            ended = [t for found in recurrence(family, lanes, recompute) for t in values(found)]
+            loss = sum((t * w).sum() for t, w in zip(ended, weights, strict=False))
+            results.append([*ended, *torch.autograd.grad(loss, flat)])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize(("family", "numbers"), [("lstm", 1), ("gru", 0), ("rnn_tanh", 0)])
+def test_where_gates_are_computed_again_they_are_not_kept(family, numbers):
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        recurrence(family, [single(lane_of(family, 6, 5, 4, 16))], recompute=True)
+    inputs = len(values(lane_of(family, 6, 5, 4, 16)))
+    assert sum(t.numel() for t in kept[inputs + 1 :]) == numbers * 6 * 5 * 16  # y lies between them
+
+
 def values(lane):
     return [t for t in lane if t is not None]
 
@@ -257,25 +292,27 @@ def test_what_the_kernel_cannot_read_is_refused():
         recurrence("gru", [lane, lane._replace(z=lane.z[:, :2])])
 
 
-@given(family=st.sampled_from(FAMILIES), sizes=st.tuples(*[st.integers(0, 300)] * 4))
-def test_what_is_kept_is_as_long_as_the_kernel_says(family, sizes):
+@given(family=st.sampled_from(FAMILIES), sizes=st.tuples(*[st.integers(0, 300)] * 4), recompute=st.booleans())
+def test_what_is_kept_is_as_long_as_the_kernel_says(family, sizes, recompute):
     """The formula is told twice: graphs have symbols for sizes."""
     steps, batch, inputs, hidden = (size + 1 for size in sizes)
-    shape = _Shape(FAMILIES.index(family), steps, batch, inputs, hidden, 1, 1)
-    assert saved_floats(family, steps, batch, inputs, hidden) == _functions().mrnn_saved(ctypes.byref(shape))
+    shape = _Shape(FAMILIES.index(family), steps, batch, inputs, hidden, 1, 1, recompute)
+    assert saved_floats(family, steps, batch, inputs, hidden, recompute) == _functions().mrnn_saved(ctypes.byref(shape))
 
 
+@pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("drive", ["z", "d"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_as_operators_of_torch(family, drive):
+def test_as_operators_of_torch(family, drive, recompute):
     lanes = [single(lane_of(family, 4, 3, 2, 5, drive, seed=seed)) for seed in range(2)]
     flat, there = [t for lane in lanes for t in values(lane)], [t is not None for t in lanes[0]]
-    torch.library.opcheck(torch.ops.mrnn_search.recurrence.default, (family, True, there, flat))
+    torch.library.opcheck(torch.ops.mrnn_search.recurrence.default, (family, True, recompute, there, flat))
     with torch.no_grad():
-        found = torch.ops.mrnn_search.recurrence(family, True, there, flat)
+        found = torch.ops.mrnn_search.recurrence(family, True, recompute, there, flat)
         outputs = found[: 4 if family == "lstm" else 2]
     told = (
         family,
+        recompute,
         there,
         [t.detach() for t in flat],
         outputs[:2],
