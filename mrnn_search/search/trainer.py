@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from .packs import NO_WORKER, Lane, LaneResult, Pack, PackResult
 from .recipe import Recipe
 
 POLL_S = 0.2  # how soon Ctrl-C is noticed
-PACKS_PER_SLOT = 4  # small packs even out slow and fast cells, large ones save round trips
+MOST_LANES = 16  # of a pack: past a few a CPU gains nothing, and results come in sooner
 
 
 class _Stretch(NamedTuple):
@@ -83,7 +84,7 @@ class Trainer:
             c = trial.candidate
             shape = c.spec.base, c.hidden_size, c.num_layers, c.batch_size
             alike.setdefault(_Stretch(start, self._next(trial, stops), *shape), []).append((trial, saved))
-        size = max(1, len(trials) // (PACKS_PER_SLOT * executor.slots))
+        size = min(MOST_LANES, max(1, math.ceil(len(trials) / executor.slots)))
         for stretch, lanes in alike.items():
             for at in range(0, len(lanes), size):
                 self._launch(stretch, lanes[at : at + size], stops, executor)

@@ -163,14 +163,13 @@ def test_damaged_checkpoints_too(unbroken: Ledger, tmp_path: Path) -> None:
     assert essence(run(tmp_path, InProcess(train=fake, before=damage))) == essence(unbroken)
 
 
-def test_a_lane_that_kills_its_workers_fails_alone(unbroken: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lane_that_kills_its_workers_fails_alone(unbroken: Ledger, tmp_path: Path) -> None:
     """Packs of many lanes: the one that holds the deadly lane comes back as lost; its neighbours train on."""
     deadly = next(t.key for t in unbroken.trials(SEARCH) if t.state == "COMPLETE")
 
     def train(pack: Pack) -> PackResult:
         return failed_pack(pack, "worker died 3 times") if deadly in {lane.key for lane in pack.lanes} else fake(pack)
 
-    monkeypatch.setattr("mrnn_search.search.trainer.PACKS_PER_SLOT", 1)
     trials = run(tmp_path, InProcess(train=train, slots=1)).trials(SEARCH)  # a pack holds all that are alike
     assert [t.key for t in trials if t.error == "worker died 3 times"] == [deadly]
 
