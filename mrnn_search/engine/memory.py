@@ -19,7 +19,7 @@ from ..cells.reference import rule_channels
 from ..cells.spec import Candidate
 from .lanes import MIN_EVALUATION_BATCH
 from .native.build import Native, native
-from .native.recurrence import saved_floats, scratch_floats
+from .native.recurrence import SAVED, saved_floats, scratch_floats
 from .optimizers import MEMORY
 from .planner import Place, Plan, plan
 
@@ -31,6 +31,7 @@ STEP_TENSORS = 4.25  # a per-step loop's graph, of the base alone
 VENDOR_TENSORS = 2.5  # torch's own kernels
 LINEAR_STATE = 0.5  # a linear rule in the loop, a state
 CURVED_RULE, CURVED_STATE = 3.5, 1.0  # any other rule, and each of its states
+HOLES = 0.7  # (B, H) a step that the heap loses where little is kept, and so little of what was freed fits again
 MAP_MATRICES = 25  # (H, H) in float64 that the map to an orthogonal matrix keeps for its gradient, and what that needs
 
 
@@ -58,7 +59,9 @@ def lane_bytes(candidate: Candidate, steps: int, inputs: int, outputs: int, devi
             floats += 2 * MAP_MATRICES * base.gates * hidden**2
         floats += rows * _kept(candidate, chosen, width)
         if chosen.kernel == "fused":
-            floats += saved_floats(str(base.family(spec.options)), steps, batch, width + chosen.filters, hidden, recompute)
+            family = str(base.family(spec.options))
+            floats += saved_floats(family, steps, batch, width + chosen.filters, hidden, recompute)
+            floats += HOLES * rows * hidden if recompute and family in SAVED else 0
     # weights, gradients, rates, what the optimizer remembers, three of its intermediate results, the best epoch's weights
     return int(FLOAT * (floats + (7 + len(MEMORY[candidate.optimizer])) * numbers))
 
