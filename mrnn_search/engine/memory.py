@@ -19,7 +19,7 @@ from ..cells.reference import rule_channels
 from ..cells.spec import Candidate
 from .lanes import MIN_EVALUATION_BATCH
 from .native.build import Native, native
-from .native.recurrence import SAVED, saved_floats, scratch_floats
+from .native.recurrence import saved_floats, scratch_floats
 from .optimizers import MEMORY
 from .planner import Place, Plan, plan
 
@@ -31,7 +31,8 @@ STEP_TENSORS = 4.25  # a per-step loop's graph, of the base alone
 VENDOR_TENSORS = 2.5  # torch's own kernels
 LINEAR_STATE = 0.5  # a linear rule in the loop, a state
 CURVED_RULE, CURVED_STATE = 3.5, 1.0  # any other rule, and each of its states
-HOLES = 0.7  # (B, H) a step that the heap loses where little is kept, and so little of what was freed fits again
+# (B, H) a step that the heap loses in a pack that recomputes: what it keeps has the size of what it frees, and does not fit its holes
+HOLES = {"lstm": 1.2, "gru": 0.5}
 MAP_MATRICES = 25  # (H, H) in float64 that the map to an orthogonal matrix keeps for its gradient, and what that needs
 
 
@@ -61,7 +62,7 @@ def lane_bytes(candidate: Candidate, steps: int, inputs: int, outputs: int, devi
         if chosen.kernel == "fused":
             family = str(base.family(spec.options))
             floats += saved_floats(family, steps, batch, width + chosen.filters, hidden, recompute)
-            floats += HOLES * rows * hidden if recompute and family in SAVED else 0
+            floats += HOLES.get(family, 0.0) * rows * hidden if recompute else 0
     # weights, gradients, rates, what the optimizer remembers, three of its intermediate results, the best epoch's weights
     return int(FLOAT * (floats + (7 + len(MEMORY[candidate.optimizer])) * numbers))
 
