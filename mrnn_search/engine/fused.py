@@ -15,6 +15,7 @@ from ..cells.bases.base import Weights, bases
 from ..cells.reference import at_input, chosen_gates, replace, select, split_bias
 from ..cells.rules.base import Coefficients
 from ..cells.spec import CellSpec
+from .gpu.device import family
 from .native.ops import drive as operator
 from .native.recurrence import LaneInput, recurrence
 from .native.rules import Lane, drives, unfit
@@ -54,7 +55,7 @@ def run_fused_lanes(calls: Sequence[LayerCall], recompute: bool = False) -> list
         alike.setdefault(tuple(None if tensor is None else tensor.shape for tensor in lane), []).append(k)
     results: dict[int, LayerResult] = {}
     for members in alike.values():
-        ended = recurrence(str(bases[spec.base].family(spec.options)), [ready[k][0] for k in members], recompute)
+        ended = recurrence(family(spec), [ready[k][0] for k in members], recompute)
         for k, (y, c) in zip(members, ended, strict=True):
             results[k] = y, (y[-1],) if c is None else (y[-1], c), ready[k][1]
     return [results[k] for k in range(len(calls))]

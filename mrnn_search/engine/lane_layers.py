@@ -14,6 +14,7 @@ from torch import Tensor
 from ..cells.bases.base import bases
 from ..cells.reference import rule_channels
 from .fused import run_fused_lanes
+from .gpu.device import family
 from .gpu.path import run_triton_lanes
 from .native.recurrence import SAVED
 from .orthogonal import present, recentre_due
@@ -54,7 +55,7 @@ def forward_lanes(
         for k, layer in enumerate(layers):
             calls.append(_call(layer, f"_l{i}", rows[k], plans[k].filters, matrices.get(k)))
             kernel = plans[k].kernel
-            together.setdefault((kernel, _family(layer) if kernel in at_once else ""), []).append(k)
+            together.setdefault((kernel, family(layer.spec) if kernel in at_once else ""), []).append(k)
         for (kernel, _), members in together.items():
             if kernel in at_once:
                 for k, (y, _, _) in zip(members, at_once[kernel]([calls[k] for k in members]), strict=True):
@@ -70,11 +71,7 @@ def forward_lanes(
 
 def recomputes(layer: Recurrent) -> bool:
     """Whether `forward_lanes` keeps less of this layer when it is told to recompute."""
-    return layer.plan_for().kernel == "fused" and _family(layer) in SAVED
-
-
-def _family(layer: Recurrent) -> str:
-    return str(bases[layer.spec.base].family(layer.spec.options))
+    return layer.plan_for().kernel == "fused" and family(layer.spec) in SAVED
 
 
 def _call(layer: Recurrent, suffix: str, x: Tensor, filters: bool, weight_hh: Tensor | None) -> LayerCall:

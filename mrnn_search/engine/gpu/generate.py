@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ...cells.formula.program import Program
 from ..native.instructions import Instruction, lower
 from ..native.scalars import Scalars
-from ..native.steps import Backward, Place, Slots, Step
+from ..native.steps import Place, Slots, Step
 
 EXPRESSIONS: Mapping[str, str] = {
     "mov": "{0}",
@@ -84,12 +84,11 @@ class Generated(Scalars):
     """A program's kernels."""
 
     def __init__(self, program: Program) -> None:
-        self._slots = Slots()
-        self._forward = Step(program, self._slots)
+        slots = Slots()
+        self._forward = Step(program, slots)
         new: dict[Place, int] = {("new", k): self._forward.after(node) for k, node in enumerate(program.states)}
         self._code = lower(self._forward, {**new, ("d",): self._forward.of(program.root)})
-        Backward(program, self._slots, lambda node: bool(node.coefficients))  # names every slot that a way back can need
-        super().__init__(program, self._slots)
+        super().__init__(program, slots)
         self._kernels: dict[tuple[Any, ...], Kernel] = {}
 
     def forward(self, states: tuple[int, ...] = ()) -> Kernel:
@@ -101,9 +100,7 @@ class Generated(Scalars):
     def backward(self, needs_u: bool, learned: frozenset[str]) -> Kernel:
         """The gradients of u, if asked for, of the coefficients ``learned``, and of states."""
         if (needs_u, learned) not in self._kernels:
-            step = Backward(self.program, self._slots, lambda node: not learned.isdisjoint(node.coefficients))
-            if not needs_u:
-                step.outputs.pop(("du",), None)
+            step = self.way_back(needs_u, learned)
             code = lower(step, step.outputs, step.sums)
             read = {place for one in code for place in one.args}
             states = tuple(sorted({int(place[1]) for place in read if place[0] in ("old", "new")}))

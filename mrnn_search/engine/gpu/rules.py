@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ...cells.formula.program import Program
+from ..native.scalars import unreadable
 from .generate import Generated, Kernel, generated
 
 BLOCK = 256  # channels a program; to be tuned on a device
@@ -27,9 +28,7 @@ def unfit(program: Program, c: Mapping[str, Any], t: int | Tensor) -> str:
     """Why `drives` cannot run this; empty if it can."""
     if program.coupled:
         return "it reads the hidden state"
-    if not all(v.dim() == 0 if isinstance(v, Tensor) else isinstance(v, (int, float)) for v in c.values()):
-        return "a coefficient is not one number"
-    return "each sequence has its own step number" if program.timed and isinstance(t, Tensor) else ""
+    return unreadable(program, c, t)
 
 
 def drives(

@@ -12,7 +12,7 @@ from ...cells.formula.program import MAX_STATES, Program
 from .build import Native, native
 from .instructions import Instruction, lower, states_behind
 from .scalars import Scalars
-from .steps import Backward, Place, Slots, Step
+from .steps import Place, Slots, Step
 
 
 class Kernels(NamedTuple):
@@ -80,25 +80,22 @@ class Code(Scalars):
     """
 
     def __init__(self, program: Program) -> None:
-        self._slots = Slots()
-        self._forward = Step(program, self._slots)
+        slots = Slots()
+        self._forward = Step(program, slots)
         self.new: dict[Place, int] = {("new", k): self._forward.after(node) for k, node in enumerate(program.states)}
         self.result = -1
         if program.root in program.states and program.root.op != "prev":
             self.result = program.states.index(program.root)
         result: dict[Place, int] = {} if self.result >= 0 else {("d",): self._forward.of(program.root)}
         instructions = lower(self._forward, {**self.new, **result})
-        Backward(program, self._slots, lambda node: bool(node.coefficients))  # names every slot that a way back can need
-        super().__init__(program, self._slots)
+        super().__init__(program, slots)
         self.forward = self._assemble(instructions)
         self._returns: dict[tuple[bool, frozenset[str]], Return] = {}
 
     def returning(self, needs_u: bool, learned: frozenset[str]) -> Return:
         """The way back that gives the gradients of u, if asked for, of the coefficients ``learned``, and of states."""
         if (needs_u, learned) not in self._returns:
-            step = Backward(self.program, self._slots, lambda node: not learned.isdisjoint(node.coefficients))
-            if not needs_u:
-                step.outputs.pop(("du",), None)
+            step = self.way_back(needs_u, learned)
             instructions = lower(step, step.outputs, step.sums)
             behind = states_behind(self.program, instructions)
             keep = lower(self._forward, {("new", k): self.new["new", k] for k in behind})

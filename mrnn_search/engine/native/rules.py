@@ -15,6 +15,7 @@ from torch import Tensor
 from ...cells.formula.program import MAX_STATES, Program
 from .code import Assembled, Code, compile, running
 from .once import once
+from .scalars import unreadable
 
 
 class _Code(ctypes.Structure):
@@ -64,11 +65,7 @@ def unfit(lane: Lane) -> str:
         return "not float32 on the CPU"
     if len(lane.held) != len(lane.program.states) or any(h.shape != lane.u.shape[1:] for h in given):
         return "other states than the rule's"
-    if not all(v.dim() == 0 if isinstance(v, Tensor) else isinstance(v, (int, float)) for v in lane.c.values()):
-        return "a coefficient is not one number"
-    if lane.program.timed and isinstance(lane.t, Tensor):
-        return "each sequence has its own step number"
-    return ""
+    return unreadable(lane.program, lane.c, lane.t)
 
 
 def _refused(program: Program) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 from ...cells.formula.node import Node
 from ...cells.formula.program import Program
 from ...cells.formula.run import evaluate, leaf
-from .steps import Slots
+from .steps import Backward, Slots
 
 TABLES = 128  # of a program that are kept: a training asks for the same ones, one for each of its lanes, again and again
 
@@ -27,10 +27,18 @@ class Scalars:
     """
 
     def __init__(self, program: Program, slots: Slots) -> None:
-        self.program = program
+        self.program, self._named = program, slots
+        Backward(program, slots, lambda node: bool(node.coefficients))  # names every slot that a way back can need
         self.slots: tuple[Node, ...] = tuple(slots.nodes)
         self._names = program.root.coefficients
         self._tables: dict[tuple[Any, ...], Tensor] = {}
+
+    def way_back(self, needs_u: bool, learned: frozenset[str]) -> Backward:
+        """The step that gives the gradients of u, if asked for, of the coefficients ``learned``, and of states."""
+        step = Backward(self.program, self._named, lambda node: not learned.isdisjoint(node.coefficients))
+        if not needs_u:
+            step.outputs.pop(("du",), None)
+        return step
 
     def table(self, c: Mapping[str, Any], t: int, steps: int, device: torch.device | str = "cpu") -> Tensor:
         """What the slots hold: (S,), or (T, S) where the program is timed. In float64, differentiable in the coefficients, if
@@ -60,6 +68,13 @@ class Scalars:
             return torch.tensor(values, dtype=torch.float64, device=device)
         tensors = [v if isinstance(v, Tensor) else torch.tensor(v, dtype=torch.float64, device=device) for v in values]
         return torch.stack(torch.broadcast_tensors(*tensors), -1)
+
+
+def unreadable(program: Program, c: Mapping[str, Any], t: int | Tensor) -> str:
+    """Why a table cannot hold these coefficients and steps; empty if it can."""
+    if not all(v.dim() == 0 if isinstance(v, Tensor) else isinstance(v, (int, float)) for v in c.values()):
+        return "a coefficient is not one number"
+    return "each sequence has its own step number" if program.timed and isinstance(t, Tensor) else ""
 
 
 def _none(node: Node, x: Any, scalars: Sequence[Any]) -> Any:
