@@ -8,12 +8,15 @@ measures both arrangements whole. Ratios are taken round by round, and their med
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import product
+from multiprocessing import get_context
 from typing import Any
 
 import torch
 
+from ..engine.heap import huge_pages, starting
 from ..engine.memory import pack_bytes
 from ..engine.planner import Place, Plan, plan
 from .crews import UPDATES_PER_CANDIDATE, Crew, Harvest, Teams, usual_crews
@@ -173,28 +176,26 @@ def crew_up(setting: Setting, shape: str, cores: int, lanes: int, seconds: float
 
 
 def run(settings: Settings, say: Callable[[str], None]) -> Report:
-    """Measure.
+    """Measure, in processes that are set up as a search's workers are.
 
     Args:
         say: takes one line of progress at a time.
     """
     report = Report(settings, describe(settings.device, settings.threads))
     every = list(settings.each())
-    restore = prepare(settings.threads)
-    try:
-        for number, (shape, setting) in enumerate(every, start=1):
-            found = compare(setting, shape, settings.lanes, settings.seconds)
-            report.comparisons.append(found)
-            best = found.best
-            told = f"{found.speedup(best).median:.2f} × the loop at K = {best.lanes}, {len(best.wall_ms)} rounds"
-            say(f"[{number}/{len(every)}] {shape} {setting.base} {setting.rule}: {told}")
-    finally:
-        restore()
-    if settings.processes:
-        firsts = [c for c in report.comparisons if (c.setting.base, c.setting.rule) == (settings.bases[0], settings.rules[0])]
-        for c in firsts if settings.crews_everywhere else firsts[:1]:
-            say(f"processes and threads: {c.shape} {c.setting.base} {c.setting.rule}")
-            report.crews.append(crew_up(c.setting, c.shape, settings.processes, c.best.lanes, settings.seconds))
+    with starting(huge_pages()):
+        with ProcessPoolExecutor(1, get_context("spawn"), prepare, (settings.threads,)) as measuring:
+            for number, (shape, setting) in enumerate(every, start=1):
+                found = measuring.submit(compare, setting, shape, settings.lanes, settings.seconds).result()
+                report.comparisons.append(found)
+                best = found.best
+                told = f"{found.speedup(best).median:.2f} × the loop at K = {best.lanes}, {len(best.wall_ms)} rounds"
+                say(f"[{number}/{len(every)}] {shape} {setting.base} {setting.rule}: {told}")
+        if settings.processes:
+            firsts = [c for c in report.comparisons if (c.setting.base, c.setting.rule) == (settings.bases[0], settings.rules[0])]
+            for c in firsts if settings.crews_everywhere else firsts[:1]:
+                say(f"processes and threads: {c.shape} {c.setting.base} {c.setting.rule}")
+                report.crews.append(crew_up(c.setting, c.shape, settings.processes, c.best.lanes, settings.seconds))
     return report
 
 

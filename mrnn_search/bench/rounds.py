@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -92,23 +92,14 @@ def alternate(sides: Sequence[Side], seconds: float, device: str = "cpu", least:
     return [Timing(s.name, s.lanes, updates[i], tuple(walls[i]), tuple(cpus[i])) for i, s in enumerate(sides)]
 
 
-def prepare(threads: int) -> Callable[[], None]:
-    """Settings of this process while something is measured; returns what puts them back.
+def prepare(threads: int) -> None:
+    """Settings of a process that measures.
 
     Denormal numbers count as 0 on every side: gradients fade over long sequences, and arithmetic on denormals is many times
     slower, which would measure the data and not the code. Freed memory is kept, as in a search's workers: of the loop, too. And
     float32 is float32: cuDNN's layers would otherwise round to TF32 on a GPU, the loop's products not.
     """
-    before, rounded = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     torch.set_flush_denormal(True)  # first: threads that are made from here on have it too
     torch.set_num_threads(threads)
     keep_freed()
-
-    def restore() -> None:
-        torch.set_num_threads(before)
-        torch.set_flush_denormal(False)
-        torch.backends.cudnn.allow_tf32 = rounded
-        keep_freed(False)
-
-    return restore

@@ -1,13 +1,17 @@
 """What becomes of freed memory in a process of our own.
 
 Every update makes and frees the same large tensors. glibc gives each of them back to the system at once and gets it again, page
-by page and zeroed: up to a third of an update's time. A worker keeps what it freed until its pack is done.
+by page and zeroed: up to a third of an update's time. A worker keeps what it freed until its pack is done, and what is too large to be
+kept comes in huge pages, a 512th as many.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -40,6 +44,32 @@ def give_back_freed() -> None:
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)
+
+
+def huge_pages() -> dict[str, str]:
+    """The environment in which a process starts whose large tensors come in huge pages, as far as Linux and glibc (2.35) have them.
+
+    Read once, when a process starts, so it is for those that this one starts. What the user has set stays.
+    """
+    set_before = os.environ.get("GLIBC_TUNABLES", "")
+    if "glibc.malloc.hugetlb" in set_before:
+        return {"GLIBC_TUNABLES": set_before}
+    return {"GLIBC_TUNABLES": ":".join(filter(None, (set_before, "glibc.malloc.hugetlb=1")))}
+
+
+@contextmanager
+def starting(environment: dict[str, str]) -> Iterator[None]:
+    """Processes that are started inside have these environment variables."""
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @cache

@@ -11,10 +11,10 @@ import traceback
 
 import torch
 
-from ..engine.heap import give_back_freed, keep_freed
+from ..engine.heap import give_back_freed, huge_pages, keep_freed
 from .packs import Pack, PackResult, failed_pack, train_pack
 
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")} | huge_pages()
 PARENT_CHECK_S = 1.0
 
 

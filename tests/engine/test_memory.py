@@ -15,6 +15,7 @@ from mrnn_search.engine.native.build import Native, native
 from mrnn_search.engine.train import RECOMPUTED
 from mrnn_search.search import packs
 from mrnn_search.search.packs import Lane, Pack, train_pack
+from mrnn_search.search.worker import ONE_THREAD
 
 SHAPES = (  # base, rule, optimizer, T, B, I, H, K
     "lstm heavy_ball rmsprop 28 128 28 128 8",
@@ -72,13 +73,12 @@ for warm in (True, False):  # code and tables of the libraries, and MKL's own bu
 
 @pytest.fixture(scope="module")
 def measured():
-    """For each shape the peak by the estimate, in five processes. How a heap is laid out, and so what a small pack needs, changes
+    """For each shape the peak by the estimate, in five processes that start as workers do. How a heap is laid out, and so what a small pack needs, changes
     by a fifth from one to the next."""
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # more have stacks and buffers of their own
     ratios = []
     for seed in range(5):
         command = [sys.executable, "-c", MEASURE, *SHAPES]
-        done = subprocess.run(command, env=one_thread | {"PYTHONHASHSEED": str(seed)}, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, env=os.environ | ONE_THREAD | {"PYTHONHASHSEED": str(seed)}, capture_output=True, text=True, check=True)
         ratios.append([float(line) for line in done.stdout.split()])
     return dict(zip(SHAPES, zip(*ratios, strict=True), strict=True))
 
