@@ -6,9 +6,8 @@ first: a study that was killed and goes on ends as the unbroken one would have.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 from ..cells.presets import preset
@@ -20,12 +19,10 @@ from .finalists import finalists
 from .interrupt import Interrupt
 from .ledger import CONFIRMATION, SEARCH, Ledger, TrialView
 from .recipe import Recipe
-from .rungs import keep
-from .sampler import Proposer
+from .schedules import schedules
+from .screening import Screening, plan_of
 from .space import Space
 from .trainer import Trainer
-
-MAX_DUPLICATES = 100  # proposals in a row that were there already: the space is used up
 
 
 @dataclass(frozen=True)
@@ -51,15 +48,36 @@ class Progress:
 
 def expected_epochs(recipe: Recipe) -> int:
     """Lane-epochs that the recipe needs if no candidate fails: the unit of its cost."""
-    each = []
-    for trials in (recipe.budget.trials, *[recipe.baselines.trials] * len(recipe.baselines.cells)):
-        alive, before, total = trials, 0, 0
-        for stop in recipe.rungs.epochs:
-            total += alive * (stop - before)
-            alive, before = math.ceil(alive * recipe.rungs.keep), stop
-        each.append(total)
+    plan, schedule = plan_of(recipe, "maximize"), schedules[recipe.rungs.method]
+    budgets = [recipe.budget.trials, *[recipe.baselines.trials] * len(recipe.baselines.cells)]
     runs = (recipe.confirmation.top + len(recipe.baselines.cells)) * recipe.confirmation.seeds
-    return sum(each) + runs * recipe.confirmation.epochs
+    return sum(schedule.epochs(plan, budget) for budget in budgets) + runs * recipe.confirmation.epochs
+
+
+class _Tally:
+    """What the trials of one group add up to, kept up to date trial by trial."""
+
+    def __init__(self, trials: Sequence[TrialView], sign: int) -> None:
+        self._sign = sign
+        self._trials: dict[int, TrialView] = {}
+        self.epochs = self.failed = self.ended = 0
+        self.best: TrialView | None = None
+        for trial in trials:
+            self.add(trial)
+
+    def add(self, trial: TrialView) -> None:
+        """``trial`` stands like this now."""
+        if trial.duplicate_of is not None:
+            return
+        before = self._trials.get(trial.number)
+        self._trials[trial.number] = trial
+        self.epochs += trial.epochs - (before.epochs if before else 0)
+        self.failed += (trial.state == "FAIL") - (before is not None and before.state == "FAIL")
+        self.ended += (not trial.running) - (before is not None and not before.running)
+        if trial.rungs and (
+            self.best is None or (self._sign * trial.value, -trial.number) > (self._sign * self.best.value, -self.best.number)
+        ):
+            self.best = trial
 
 
 class Driver:
@@ -84,6 +102,8 @@ class Driver:
         self._expected = expected_epochs(recipe)
         self._interrupt = Interrupt()
         self._trainer = Trainer(recipe, ledger, checkpoints, executor, self._interrupt)
+        self._sign = 1 if self._direction == "maximize" else -1
+        self._tallies: dict[str, _Tally] = {}
 
     def __enter__(self) -> Driver:
         self._interrupt.__enter__()
@@ -101,94 +121,67 @@ class Driver:
         Raises:
             Interrupted: Ctrl-C or SIGTERM; everything that finished is in the ledger.
         """
-        names = self.recipe.baselines.cells
-        self._screen(SEARCH, self.recipe.space, self.recipe.budget.trials)
-        for name in names:
-            self._screen(name, self.recipe.space.for_cell(preset(name)), self.recipe.baselines.trials)
-        tuned = {name: self.ledger.trials(name) for name in names}
-        cells = {name: preset(name).cell_id for name in names}
-        self._confirm(finalists(self.ledger.trials(SEARCH), tuned, cells, self.recipe.confirmation.top, self._direction))
+        budget, tuning = self.recipe.budget.trials, self.recipe.baselines.trials
+        cells = {name: preset(name) for name in self.recipe.baselines.cells}
+        search = self._screening(SEARCH, self.recipe.space, budget)
+        tuned = {name: self._screening(name, self.recipe.space.for_cell(cell), tuning) for name, cell in cells.items()}
+        runs = self.ledger.trials(CONFIRMATION)
+        self._tallies[CONFIRMATION] = _Tally(runs, self._sign)
+        self._screen([search, *tuned.values()])
+        ids = {name: cell.cell_id for name, cell in cells.items()}
+        found = {name: screening.trials for name, screening in tuned.items()}
+        self._confirm(runs, finalists(search.trials, found, ids, self.recipe.confirmation.top, self._direction))
         self.ledger.set_complete()
         self.checkpoints.keep_only(CONFIRMATION)
 
     # Screening
 
-    def _screen(self, group: str, space: Space, budget: int) -> None:
-        """Cohort after cohort: ask, train to a rung, drop the worst, until ``budget`` candidates were tried."""
-        while True:
-            trials = [t for t in self.ledger.trials(group) if t.duplicate_of is None]
-            self._show(group, budget)
-            if not any(t.running for t in trials) and len(trials) >= budget:
-                return
-            cohort = self._ask(group, space, trials, budget)
-            if not cohort:
-                return
-            self._halve(group, cohort, budget)
+    def _screening(self, group: str, space: Space, budget: int) -> Screening:
+        screening = Screening(group, space, budget, self.recipe, self.ledger, self.checkpoints, self._trainer, self._seed)
+        self._tallies[group] = _Tally(screening.trials, self._sign)
+        return screening
 
-    def _ask(self, group: str, space: Space, trials: Sequence[TrialView], budget: int) -> list[TrialView]:
-        """The open cohort, filled up if asking was cut short; a new one if there is none. Empty: the space is used up."""
-        last = max((t.cohort for t in trials), default=0)
-        cohort = [t for t in trials if t.cohort == last]
-        if cohort and not any(t.running for t in cohort):
-            cohort, last = [], last + 1
-        started = any(t.rungs or not t.running for t in cohort)
-        room = 0 if started else min(self.recipe.search.cohort - len(cohort), budget - len(trials))
-        proposer = Proposer(self.recipe.search.sampler, self._direction, self.ledger.frozen(group)) if room > 0 else None
-        duplicates = 0
-        while proposer and room > 0 and duplicates < MAX_DUPLICATES:
-            number = len(self.ledger.frozen(group))
-            proposal = proposer.propose(space, self._seed("sampler", group, number))
-            trial = self.ledger.add(group, proposal.candidate, self._seed(group, number), proposal=proposal, cohort=last)
-            if trial.duplicate_of is None:
-                cohort.append(trial)
-                room, duplicates = room - 1, 0
-            else:
-                proposer.reject()
-                duplicates += 1
-        return cohort
+    def _screen(self, screenings: Sequence[Screening]) -> None:
+        """All groups to their ends; one after the other, except that a later one fills workers that would idle.
 
-    def _halve(self, group: str, cohort: Sequence[TrialView], budget: int) -> None:
-        """Take one cohort through the rungs."""
-        stops = self.recipe.rungs.epochs
-        for rung, stop in enumerate(stops):
-            self._trainer.train([t for t in cohort if t.running], (stop,), lambda: self._show(group, budget))
-            trials = self.ledger.trials(group)
-            members = {t.number for t in cohort}
-            table = {t.number: t.rungs[rung].value for t in trials if len(t.rungs) > rung}
-            cohort = [t for t in trials if t.number in members]
-            last = stop == stops[-1]
-            good = set(table) if last else keep(table, members, self.recipe.rungs.keep, self._direction)
-            for trial in cohort:
-                if not trial.running:
-                    continue
-                if last:
-                    self.ledger.finish(trial)
-                elif trial.number not in good:
-                    self.ledger.drop(trial)
-                else:
-                    continue
-                self.checkpoints.drop(trial.key)
-            cohort = [t for t in self.ledger.trials(group) if t.number in members]
-            self._show(group, budget)
+        No group's decisions depend on another's, so it does not matter which of them trains when.
+        """
+        groups = {screening.group: screening for screening in screenings}
+        while open_ := [screening for screening in screenings if not screening.done]:
+            for screening in open_:
+                while (screening is open_[0] or self._trainer.hungry) and screening.start():
+                    pass
+            if not open_[0].done:
+                self._show(open_[0].group, open_[0].decided, open_[0].budget)
+            for trial in self._trainer.collect():
+                self._tallies[trial.group].add(trial)
+                groups[trial.group].took(trial)
+            for screening in open_:
+                screening.settle()
 
     # Confirmation
 
-    def _confirm(self, chosen: Sequence[tuple[str, Candidate]]) -> None:
+    def _confirm(self, trials: list[TrialView], chosen: Sequence[tuple[str, Candidate]]) -> None:
         """Every chosen candidate on every fresh seed, at the full budget; here alone the test split is read."""
-        there = {(t.candidate_id, t.seed) for t in self.ledger.trials(CONFIRMATION)}
+        there = {(t.candidate_id, t.seed) for t in trials}
         for n in range(self.recipe.confirmation.seeds):  # seed by seed: the same seeds for all, so that differences are paired
             seed = self._seed(CONFIRMATION, n)
             for role, candidate in chosen:
                 if (candidate.candidate_id, seed) not in there:
-                    self.ledger.add(CONFIRMATION, candidate, seed, role=role)
+                    trials.append(self.ledger.add(CONFIRMATION, candidate, seed, role=role))
         epochs = self.recipe.confirmation.epochs
         stops = [stop for stop in self.recipe.rungs.epochs if stop < epochs] + [epochs]
-        trials = self.ledger.trials(CONFIRMATION)
         for trial in trials:
             if trial.running and trial.epochs == epochs:  # killed between its last rung and its end
                 self.ledger.finish(trial)
-        self._show(CONFIRMATION, len(trials))
-        self._trainer.train([t for t in trials if t.running], stops, lambda: self._show(CONFIRMATION, len(trials)))
+                trials[trial.number] = replace(trial, state="COMPLETE")
+        tally = self._tallies[CONFIRMATION] = _Tally(trials, self._sign)
+        self._trainer.submit([(trial, stops) for trial in trials if trial.running])
+        self._show(CONFIRMATION, tally.ended, len(trials))
+        while self._trainer.busy:
+            for trial in self._trainer.collect():
+                tally.add(trial)
+                self._show(CONFIRMATION, tally.ended, len(trials))
 
     # Small things
 
@@ -196,19 +189,16 @@ class Driver:
         """32 bits: exact in every table and JSON reader."""
         return derive_seed(self.recipe.seed, *parts) >> 31
 
-    def _show(self, group: str, total: int) -> None:
-        everything: Mapping[str, Sequence[TrialView]] = {g: self.ledger.trials(g) for g in self.ledger.groups()}
-        trials = [t for t in everything.get(group, ()) if t.duplicate_of is None]
-        sign = 1 if self._direction == "maximize" else -1
-        best = max((t for t in trials if t.rungs), key=lambda t: sign * t.value, default=None)
+    def _show(self, group: str, done: int, total: int) -> None:
+        tally = self._tallies[group]
         self._on_progress(
             Progress(
                 stage=group,
-                done=sum(not t.running for t in trials),
+                done=done,
                 total=total,
-                epochs=sum(t.epochs for ts in everything.values() for t in ts),
+                epochs=sum(each.epochs for each in self._tallies.values()),
                 expected=self._expected,
-                best=None if best is None else (best.candidate.spec.name, best.value),
-                failed=sum(t.state == "FAIL" for t in trials),
+                best=None if tally.best is None else (tally.best.candidate.spec.name, tally.best.value),
+                failed=tally.failed,
             )
         )

@@ -16,6 +16,7 @@ from ..cells.presets import presets
 from .files import Place, display, read_yaml, resolve, shown
 from .overrides import diff, leaves, merged, parse_set
 from .sampler import samplers
+from .schedules import schedules
 from .space import Space, load_space
 
 __all__ = ["Baselines", "Budget", "Confirmation", "Limits", "Recipe", "Rungs", "Search", "diff", "load_recipe", "parse_set"]
@@ -53,10 +54,13 @@ class Search(_Part):
     Attributes:
         sampler: a registered sampler's name.
         cohort: candidates that are asked for, trained and compared together.
+        ahead: cohorts that are on their way at the same time, so that workers do not wait for the last of one. The sampler
+            proposes a cohort before it knows the results of the ``ahead - 1`` before it.
     """
 
     sampler: str = Field(default="tpe", description="a sampler's name")
     cohort: int = _whole(1, default=12)
+    ahead: int = _whole(1, default=2)
 
     @field_validator("sampler")
     @classmethod
@@ -71,12 +75,23 @@ class Rungs(_Part):
 
     Attributes:
         epochs: finished epochs at each rung.
-        keep: share of a cohort's candidates that goes on after a rung.
+        keep: share of the candidates at a rung that goes on.
+        method: how: "halving", "asha" or "hyperband", see `mrnn_search.search.schedules`.
+        curve_stop: also drop candidates whose learning curve can't reach the best any more.
     """
 
     # strict=False: YAML has lists, not tuples; the numbers inside stay strict
     epochs: tuple[int, ...] = Field(strict=False, min_length=1, description="a list of rising whole numbers >= 1, e.g. [1, 3, 8]")
     keep: float = Field(default=1 / 3, gt=0, le=1, description="0 < keep <= 1")
+    method: str = Field(default="halving", description="a schedule's name")
+    curve_stop: bool = Field(default=False, description="true or false")
+
+    @field_validator("method")
+    @classmethod
+    def _known_schedule(cls, value: str) -> str:
+        if value not in schedules:
+            raise UnknownNameError("schedule", value, schedules)
+        return value
 
     @field_validator("epochs")
     @classmethod
@@ -168,8 +183,8 @@ class Recipe(_Part):
     data: str | None = Field(default=None, min_length=1, description="a folder, or null")
     seed: int = Field(default=0, ge=0, lt=2**63, description="a whole number, 0 <= seed < 2**63")
     budget: Budget = Field(description="a mapping with trials")
-    search: Search = Field(default=Search(), description="a mapping with sampler, cohort")
-    rungs: Rungs = Field(description="a mapping with epochs, keep")
+    search: Search = Field(default=Search(), description="a mapping with sampler, cohort, ahead")
+    rungs: Rungs = Field(description="a mapping with epochs, keep, method, curve_stop")
     baselines: Baselines = Field(default=Baselines(), description="a mapping with cells, trials")
     confirmation: Confirmation = Field(description="a mapping with top, seeds, epochs")
     limits: Limits = Field(default=Limits(), description="a mapping with lane_seconds")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -18,6 +18,9 @@ from optuna.trial import FrozenTrial, TrialState
 from .._registry import Registry
 from ..cells.spec import Candidate
 from .space import Space
+
+if TYPE_CHECKING:
+    from .recipe import Search
 
 samplers: Registry[Callable[[int], BaseSampler]] = Registry("sampler", "mrnn_search.samplers")
 
@@ -72,19 +75,30 @@ class Proposer:
         trials: those of the ledger, in order; trials that still run count as the sampler sees fit.
     """
 
-    def __init__(self, sampler: str, direction: Literal["maximize", "minimize"], trials: Iterable[FrozenTrial]) -> None:
-        self._sampler = sampler
-        self._study = optuna.create_study(direction=direction)
-        self._study.add_trials(trials)
+    def __init__(self, search: Search, direction: Literal["maximize", "minimize"], seen: Iterable[FrozenTrial]) -> None:
+        self._sampler, self._direction = search.sampler, direction
+        self._trials = list(seen)
+        self._study: optuna.Study | None = None
 
     def propose(self, space: Space, seed: int) -> Proposal:
         """The next candidate; it counts as a running trial for those after it."""
+        if self._study is None:
+            self._study = optuna.create_study(direction=self._direction)
+            self._study.add_trials(self._trials)
         self._study.sampler = make_sampler(self._sampler, seed)
         self._last = self._study.ask()
         candidate = space.suggest(self._last)
         notes = self._study._storage.get_trial_system_attrs(self._last._trial_id)
+        self._trials.append(self._study.get_trials(deepcopy=False)[-1])
         return Proposal(candidate, self._last.params, self._last.distributions, notes)
 
     def reject(self) -> None:
         """The last proposal was no new candidate: for those after it, it does not count."""
+        assert self._study is not None
         self._study.tell(self._last, state=TrialState.FAIL)
+        self._trials[-1] = self._study.get_trials(deepcopy=False)[-1]
+
+    def learn(self, number: int, trial: FrozenTrial) -> None:
+        """The trial of that number is this now."""
+        self._trials[number] = trial
+        self._study = None

@@ -26,7 +26,7 @@ from ..inprocess import InProcess, fake
 SETTINGS: dict[str, Any] = {
     "space": "optimizer_cells",
     "budget": {"trials": 10},
-    "search": {"cohort": 4, "sampler": "tpe"},
+    "search": {"cohort": 4, "sampler": "tpe", "ahead": 1},
     "rungs": {"epochs": [1, 2, 4], "keep": 0.5},
     "baselines": {"cells": ["lstm", "gru"], "trials": 3},
     "confirmation": {"top": 2, "seeds": 3, "epochs": 5},

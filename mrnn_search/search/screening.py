@@ -1,0 +1,221 @@
+"""The screening of one group: its schedule's waves, asked for, sent to the trainer, and consumed in the order in which they were sent.
+
+Results are recorded as they come, and count only when their wave's turn comes: neither the schedule nor the sampler sees who was
+done first. A study that goes on is lived through again from its first wave, with the recorded values in the place of training.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from optuna.trial import FrozenTrial, TrialState
+
+from .checkpoints import Checkpoints
+from .ledger import Ledger, TrialView
+from .recipe import Recipe
+from .sampler import Proposer
+from .schedules import Plan, Result, Wave, schedules
+from .space import Space
+from .trainer import Trainer
+
+MAX_DUPLICATES = 100  # proposals in a row that were there already: the space is used up
+
+
+def plan_of(recipe: Recipe, direction: str) -> Plan:
+    """What the recipe's schedule decides by."""
+    search, rungs = recipe.search, recipe.rungs
+    return Plan(
+        epochs=rungs.epochs,
+        keep=rungs.keep,
+        direction="maximize" if direction == "maximize" else "minimize",
+        cohort=search.cohort,
+        ahead=search.ahead,
+        top=recipe.confirmation.top,
+        curve_stop=rungs.curve_stop,
+    )
+
+
+class Screening:
+    """Tries a budget of candidates of one space.
+
+    Args:
+        group: of the ledger.
+        budget: candidates to try.
+        seed: the seed of what its arguments name.
+
+    Attributes:
+        trials: of the group, by number, duplicates included, as they stand in the ledger.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        space: Space,
+        budget: int,
+        recipe: Recipe,
+        ledger: Ledger,
+        checkpoints: Checkpoints,
+        trainer: Trainer,
+        seed: Callable[..., int],
+    ) -> None:
+        self.group, self.budget = group, budget
+        self.trials = ledger.trials(group)
+        self._space, self._recipe, self._ledger, self._checkpoints, self._trainer, self._seed = (
+            space,
+            recipe,
+            ledger,
+            checkpoints,
+            trainer,
+            seed,
+        )
+        self._schedule = schedules[recipe.rungs.method](plan_of(recipe, ledger.direction))
+        self._cohorts: dict[int, list[int]] = {}
+        self._duplicates = 0  # in a row, up to now
+        for trial in self.trials:
+            self._note(trial)
+        self._waves: deque[tuple[Wave, list[tuple[int, int]]]] = deque()  # with (trial, rung that it trains to)
+        self._begun = 0  # candidates of the waves so far
+        self._shown: dict[int, tuple[TrialState, int]] = {}  # what the sampler may know: state, rungs
+        self._proposer: Proposer | None = None
+        self.done = False
+
+    @property
+    def decided(self) -> int:
+        """Candidates that do not train at the moment."""
+        return self._begun - len({number for _, jobs in self._waves for number, _ in jobs})
+
+    def start(self) -> bool:
+        """Send off the next wave, if there is one yet."""
+        if self.done or len(self._waves) >= self._schedule.plan.ahead:
+            return False
+        used_up = self._duplicates >= MAX_DUPLICATES
+        wave = self._schedule.wave(0 if used_up and self._all_begun() else self.budget - self._begun)
+        if wave is None:
+            if not self._waves:
+                self._close()
+            return False
+        new = self._ask(wave) if wave.new else []
+        self._begun += len(new)
+        jobs = [*((number, wave.first) for number in new), *wave.on]
+        self._shown |= {number: (TrialState.RUNNING, 0) for number in new}
+        self._show([(number, TrialState.RUNNING, rung) for number, rung in wave.on])
+        self._waves.append((wave, jobs))
+        epochs = self._recipe.rungs.epochs
+        self._trainer.submit([(self.trials[number], epochs[: rung + 1]) for number, rung in jobs if not self._settled(number, rung)])
+        self.settle()
+        return True
+
+    def took(self, trial: TrialView) -> None:
+        """``trial`` stands like this now."""
+        self.trials[trial.number] = trial
+
+    def settle(self) -> None:
+        """Consume the waves whose turn it is and whose trials are all there."""
+        while self._waves and all(self._settled(number, rung) for number, rung in self._waves[0][1]):
+            wave, jobs = self._waves.popleft()
+            self._consume(wave, jobs)
+
+    def _settled(self, number: int, rung: int) -> bool:
+        trial = self.trials[number]
+        return not trial.running or len(trial.rungs) > rung
+
+    def _consume(self, wave: Wave, jobs: Sequence[tuple[int, int]]) -> None:
+        results = [self._result(number, rung) for number, rung in jobs]
+        dropped = set(self._schedule.tell(wave, results))
+        shown = []
+        for result in results:
+            trial = self.trials[result.number]
+            if result.value is None:
+                state = TrialState.FAIL
+            elif result.rung == self._schedule.last:
+                state = TrialState.COMPLETE
+                self._end(trial, "COMPLETE")
+            else:
+                state = TrialState.PRUNED  # until it goes on, if it does
+                if trial.number in dropped:
+                    self._end(trial, "PRUNED")
+            shown.append((trial.number, state, result.rung + (result.value is not None)))
+        self._show(shown)
+
+    def _result(self, number: int, rung: int) -> Result:
+        trial = self.trials[number]
+        if len(trial.rungs) <= rung:
+            return Result(number, rung, None)
+        curve = [(epoch, value) for r in trial.rungs[: rung + 1] for epoch, _, _, value, _ in r.rows]
+        return Result(number, rung, trial.rungs[rung].value, curve)
+
+    def _end(self, trial: TrialView, state: str) -> None:
+        """Close a trial that trains no more, unless that was done before a restart."""
+        if not trial.running:
+            return
+        if state == "COMPLETE":
+            self._ledger.finish(trial)
+        else:
+            self._ledger.drop(trial)
+        self._checkpoints.drop(trial.key)
+        self.took(dataclasses.replace(trial, state=state))
+
+    def _close(self) -> None:
+        """Nothing is left to train: those that still waited at a rung are dropped."""
+        for trial in list(self.trials):
+            self._end(trial, "PRUNED")
+        self.done = True
+
+    # Asking
+
+    def _all_begun(self) -> bool:
+        return self._begun >= sum(map(len, self._cohorts.values()))
+
+    def _note(self, trial: TrialView) -> None:
+        """``trial`` is the newest."""
+        if trial.duplicate_of is None:
+            self._cohorts.setdefault(trial.cohort, []).append(trial.number)
+            self._duplicates = 0
+        else:
+            self._duplicates += 1
+
+    def _ask(self, wave: Wave) -> list[int]:
+        """The new trials of ``wave``: those that are there, filled up if asking was cut short."""
+        there = self._cohorts.get(wave.cohort, [])
+        if any(self.trials[n].rungs or not self.trials[n].running for n in there) or max(self._cohorts, default=0) > wave.cohort:
+            return list(there)
+        while len(self._cohorts.get(wave.cohort, ())) < wave.new and self._duplicates < MAX_DUPLICATES:
+            self._ask_one(wave.cohort)
+        return list(self._cohorts.get(wave.cohort, ()))
+
+    def _ask_one(self, cohort: int) -> None:
+        number = len(self.trials)
+        if self._proposer is None:
+            seen = [self._as_shown(frozen) for frozen in self._ledger.frozen(self.group)]
+            self._proposer = Proposer(self._recipe.search, self._schedule.plan.direction, seen)
+        proposal = self._proposer.propose(self._space, self._seed("sampler", self.group, number))
+        trial = self._ledger.add(self.group, proposal.candidate, self._seed(self.group, number), proposal=proposal, cohort=cohort)
+        if trial.duplicate_of is not None:
+            self._proposer.reject()
+        self.trials.append(trial)
+        self._note(trial)
+
+    def _show(self, changes: Sequence[tuple[int, TrialState, int]]) -> None:
+        """Let the sampler know: (trial, state, rungs)."""
+        self._shown |= {number: (state, rungs) for number, state, rungs in changes}
+        if self._proposer is None or not changes:
+            return
+        frozen = self._ledger.frozen(self.group)
+        for number, _, _ in changes:
+            self._proposer.learn(number, self._as_shown(frozen[number]))
+
+    def _as_shown(self, frozen: FrozenTrial) -> FrozenTrial:
+        """``frozen`` as far as its results have been consumed."""
+        trial = self.trials[frozen.number]
+        if trial.duplicate_of is not None:
+            return frozen
+        state, rungs = self._shown.get(frozen.number, (TrialState.RUNNING, 0))
+        out = copy.copy(frozen)
+        out.state = state
+        out.intermediate_values = {epoch: value for r in trial.rungs[:rungs] for epoch, _, _, value, _ in r.rows}
+        out.value = trial.rungs[rungs - 1].value if state in (TrialState.COMPLETE, TrialState.PRUNED) else None
+        out.datetime_complete = frozen.datetime_start if state.is_finished() else None
+        return out
