@@ -83,7 +83,7 @@ def _open_or_create(storage: BaseStorage, recipe: Recipe, benchmark: Benchmark, 
     if not Ledger.exists(storage, name):
         return Ledger.create(storage, name, wanted, _meta(benchmark, now), benchmark.direction)
     ledger = Ledger(storage, name)
-    known, meta = ledger.recipe, ledger.meta
+    known, meta = Recipe.from_dict(ledger.recipe).to_dict(), ledger.meta  # with today's defaults for what it did not have yet
     raised = wanted["budget"]["trials"] > known["budget"]["trials"]
     changes = diff(_described(known, wanted, raised), wanted)
     if changes:

@@ -147,17 +147,18 @@ class Driver:
         No group's decisions depend on another's, so it does not matter which of them trains when.
         """
         groups = {screening.group: screening for screening in screenings}
-        while open_ := [screening for screening in screenings if not screening.done]:
-            for screening in open_:
-                while (screening is open_[0] or self._trainer.hungry) and screening.start():
-                    pass
-            if not open_[0].done:
-                self._show(open_[0].group, open_[0].decided, open_[0].budget)
+        while True:
+            first = True
+            for screening in screenings:
+                screening.advance(first)
+                first = first and screening.done
+            training = next((screening for screening in screenings if not screening.done), None)
+            if training is None:
+                return
+            self._show(training.group, training.decided, training.budget)
             for trial in self._trainer.collect():
                 self._tallies[trial.group].add(trial)
                 groups[trial.group].took(trial)
-            for screening in open_:
-                screening.settle()
 
     # Confirmation
 

@@ -77,6 +77,7 @@ class Screening:
         for trial in self.trials:
             self._note(trial)
         self._waves: deque[tuple[Wave, list[tuple[int, int]]]] = deque()  # with (trial, rung that it trains to)
+        self._dry = False  # the schedule has no wave before more is told
         self._begun = 0  # candidates of the waves so far
         self._shown: dict[int, tuple[TrialState, int]] = {}  # what the sampler may know: state, rungs
         self._proposer: Proposer | None = None
@@ -87,15 +88,29 @@ class Screening:
         """Candidates that do not train at the moment."""
         return self._begun - len({number for _, jobs in self._waves for number, _ in jobs})
 
-    def start(self) -> bool:
-        """Send off the next wave, if there is one yet."""
-        if self.done or len(self._waves) >= self._schedule.plan.ahead:
-            return False
-        used_up = self._duplicates >= MAX_DUPLICATES
-        wave = self._schedule.wave(0 if used_up and self._all_begun() else self.budget - self._begun)
-        if wave is None:
-            if not self._waves:
+    def advance(self, first: bool) -> None:
+        """Send off and consume waves as far as it goes now; unless ``first``, only where workers would idle otherwise.
+
+        A wave is consumed only when no other could have been sent off before it: one that is there early must wait for that.
+        """
+        while not self.done:
+            if len(self._waves) < self._schedule.plan.ahead and not self._dry:
+                if not (first or self._trainer.hungry):
+                    return
+                self._dry = not self._start()
+            elif self._waves and all(self._settled(number, rung) for number, rung in self._waves[0][1]):
+                self._consume(*self._waves.popleft())
+                self._dry = False
+            elif self._waves:
+                return
+            else:
                 self._close()
+
+    def _start(self) -> bool:
+        """Send off the next wave, if there is one yet."""
+        used_up = self._duplicates >= MAX_DUPLICATES and self._begun >= sum(map(len, self._cohorts.values()))
+        wave = self._schedule.wave(0 if used_up else self.budget - self._begun)
+        if wave is None:
             return False
         new = self._ask(wave) if wave.new else []
         self._begun += len(new)
@@ -105,18 +120,11 @@ class Screening:
         self._waves.append((wave, jobs))
         epochs = self._recipe.rungs.epochs
         self._trainer.submit([(self.trials[number], epochs[: rung + 1]) for number, rung in jobs if not self._settled(number, rung)])
-        self.settle()
         return True
 
     def took(self, trial: TrialView) -> None:
         """``trial`` stands like this now."""
         self.trials[trial.number] = trial
-
-    def settle(self) -> None:
-        """Consume the waves whose turn it is and whose trials are all there."""
-        while self._waves and all(self._settled(number, rung) for number, rung in self._waves[0][1]):
-            wave, jobs = self._waves.popleft()
-            self._consume(wave, jobs)
 
     def _settled(self, number: int, rung: int) -> bool:
         trial = self.trials[number]
@@ -165,9 +173,6 @@ class Screening:
         self.done = True
 
     # Asking
-
-    def _all_begun(self) -> bool:
-        return self._begun >= sum(map(len, self._cohorts.values()))
 
     def _note(self, trial: TrialView) -> None:
         """``trial`` is the newest."""

@@ -73,12 +73,14 @@ for warm in (True, False):  # code and tables of the libraries, and MKL's own bu
 
 @pytest.fixture(scope="module")
 def measured():
-    """For each shape the peak by the estimate, in five processes that start as workers do. How a heap is laid out, and so what a small pack needs, changes
-    by a fifth from one to the next."""
+    """For each shape the peak by the estimate, in five processes that start as workers do. How a heap is laid out, and so what a
+    small pack needs, changes by a fifth from one to the next."""
     ratios = []
     for seed in range(5):
         command = [sys.executable, "-c", MEASURE, *SHAPES]
-        done = subprocess.run(command, env=os.environ | ONE_THREAD | {"PYTHONHASHSEED": str(seed)}, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            command, env=os.environ | ONE_THREAD | {"PYTHONHASHSEED": str(seed)}, capture_output=True, text=True, check=True
+        )
         ratios.append([float(line) for line in done.stdout.split()])
     return dict(zip(SHAPES, zip(*ratios, strict=True), strict=True))
 
