@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from mrnn_search.cells.rules import rules
+from mrnn_search.search.files import parse_yaml
+from mrnn_search.search.recipe import Recipe, load_recipe
 from mrnn_search.search.space import Space, load_space
 
 PAGES = sorted((Path(__file__).parents[1] / "docs").glob("*.md"))
@@ -41,7 +43,13 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text
 
 @pytest.mark.parametrize(("name", "text"), snippets("yaml"), ids=[name for name, _ in snippets("yaml")])
 def test_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    """A space; or else a part of a recipe, put into the quickstart's."""
     monkeypatch.setattr(rules, "_members", dict(rules._members))  # what the space defines ends with the test
+    data = parse_yaml(text, name)
+    if "parameters" not in data:
+        recipe = load_recipe("quickstart", data)
+        assert Recipe.from_dict(recipe.to_dict()) == recipe
+        return
     path = tmp_path / f"{name}.yaml"
     path.write_text(text, encoding="utf-8")
     space = load_space(str(path))
