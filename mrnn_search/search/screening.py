@@ -109,7 +109,7 @@ class Screening:
     def _start(self) -> bool:
         """Send off the next wave, if there is one yet."""
         used_up = self._duplicates >= MAX_DUPLICATES and self._begun >= sum(map(len, self._cohorts.values()))
-        wave = self._schedule.wave(0 if used_up else self.budget - self._begun)
+        wave = self._schedule.wave(0 if used_up else max(0, self.budget - self._begun))
         if wave is None:
             return False
         new = self._ask(wave) if wave.new else []
