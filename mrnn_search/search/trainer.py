@@ -42,6 +42,7 @@ class Trainer:
         self._recipe, self._ledger, self._checkpoints = recipe, ledger, checkpoints
         self._make_executor, self._interrupt = executor, interrupt
         self._executor: Executor | None = None
+        self._fingerprint = ledger.meta.get("benchmark", {}).get("fingerprint")
         self._packs = 0
         self._flying: dict[str, dict[str, TrialView]] = {}  # pack -> lane key -> trial
 
@@ -107,6 +108,7 @@ class Trainer:
             read_test=first.group == CONFIRMATION and stretch.stop == stops[-1],
             data_dir=self._recipe.data,
             timeout_s=limit,
+            fingerprint=self._fingerprint,
         )
         self._flying[pack.pack_id] = {trial.key: trial for trial, _ in lanes}
         executor.submit(pack)

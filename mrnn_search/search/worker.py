@@ -11,6 +11,7 @@ import traceback
 
 import torch
 
+from ..benchmarks import Benchmark
 from ..engine.heap import give_back_freed, keep_freed
 from .packs import Pack, PackResult, failed_pack, train_pack
 
@@ -43,10 +44,10 @@ def die_with(parent: int) -> None:
     threading.Thread(target=watch, name="die-with-parent", daemon=True).start()
 
 
-def run_pack(pack: Pack, device: str) -> PackResult | Exception:
-    """Train ``pack``; what it raises is returned, in a form that survives the way back to the driver."""
+def run_pack(pack: Pack, device: str, task: Benchmark | None = None) -> PackResult | Exception:
+    """Train ``pack``, on ``task`` where the worker was sent its data; what it raises is returned, in a form that survives the way back."""
     try:
-        return train_pack(pack, device)
+        return train_pack(pack, device, task)
     except Exception as error:
         return portable(error)
     finally:
@@ -69,4 +70,4 @@ def portable(error: Exception) -> Exception:
 
 def given_up(pack: Pack, deaths: int) -> PackResult:
     """The result of a pack that lost ``deaths`` workers."""
-    return failed_pack(pack, f"worker died {deaths} times (killed, or out of memory)")
+    return failed_pack(pack, f"worker died {deaths} times (killed, out of memory, or lost)")

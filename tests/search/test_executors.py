@@ -17,12 +17,12 @@ import torch
 
 from mrnn_search._registry import InputError
 from mrnn_search.cells import Candidate, preset
-from mrnn_search.search.executors import MAX_RETRIES, Executor, executors
+from mrnn_search.search.executors import MAX_RETRIES, Executor, Resources, executors
 from mrnn_search.search.mailbox import Mailbox
 from mrnn_search.search.packs import Lane, Pack, PackResult, train_pack
 from mrnn_search.search.worker import portable
 
-DEVICES = ["cpu", "cpu"]
+TWO = Resources(workers=2)
 LONG = 100_000  # epochs that no test waits for
 LIMIT_S = 60.0
 WORKER = ("popen_loky", "ray::Worker", "Trainable")  # in the command of a worker of the local executor, and of Ray's
@@ -105,7 +105,7 @@ def kill_trainer(executor: Executor) -> list[PackResult]:
 @pytest.fixture(scope="module", params=["local", "ray"])
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
     before = set(descendants(os.getpid()))
-    made = executors[request.param](DEVICES)
+    made = executors[request.param](TWO)
     yield made
     made.close()
     made.close()
@@ -189,7 +189,7 @@ def test_a_pack_whose_workers_all_die_fails_and_the_others_do_not(executor: Exec
     assert kills > MAX_RETRIES  # on Ray a worker may be hit while it starts, before it has taken the pack
     assert [result.pack_id for result in results] == ["before", "doomed", "after"]
     errors = [result.lanes[0].outcome.error for result in results]
-    assert errors == [None, f"worker died {MAX_RETRIES + 1} times (killed, or out of memory)", None]
+    assert errors == [None, f"worker died {MAX_RETRIES + 1} times (killed, out of memory, or lost)", None]
 
 
 def test_cancel_forgets_what_has_not_started(executor: Executor) -> None:
@@ -211,12 +211,12 @@ def test_cancel_forgets_what_has_not_started(executor: Executor) -> None:
 SCRIPT = """
 import os, signal, sys, time
 from mrnn_search.cells import Candidate, preset
-from mrnn_search.search.executors import executors
+from mrnn_search.search.executors import Resources, executors
 from mrnn_search.search.packs import Lane, Pack
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 def pack(i, epochs):
     return Pack(f"p{i}", "digits-rows", (Lane(f"l{i}", Candidate(preset("lstm"), hidden_size=4, batch_size=500), i),), 0, epochs)
-executor = executors[sys.argv[1]](["cpu", "cpu"])
+executor = executors[sys.argv[1]](Resources(workers=2))
 for i in range(3):
     executor.submit(pack(i, 1))
 done = []
@@ -266,7 +266,7 @@ def test_no_worker_outlives_a_driver_that_is_killed(kind: str, tmp_path: Path) -
 
 def test_closing_ends_a_pack_that_trains() -> None:
     before = set(descendants(os.getpid()))
-    made = executors["local"](["cpu"])
+    made = executors["local"](Resources(workers=1))
     made.submit(pack("endless", LONG))
     time.sleep(0.5)
     made.close()
@@ -288,7 +288,7 @@ def test_errors_travel() -> None:
 
 def test_the_mailbox_gives_nothing_to_the_dead_and_repeats_what_was_not_acknowledged() -> None:
     async def story() -> None:
-        box: Mailbox[str] = Mailbox(max_deaths=1)
+        box: Mailbox[str] = Mailbox(max_deaths=1, max_refusals=9, lost_after_s=60, kill=lambda worker: None)
         early = asyncio.create_task(box.take("t1", "w1"))
         await asyncio.sleep(0)
         await box.bury("t1")  # died while it waited
@@ -296,10 +296,52 @@ def test_the_mailbox_gives_nothing_to_the_dead_and_repeats_what_was_not_acknowle
         await box.put("p", b"pack")
         assert await box.take("t2", "w2") == b"pack"
         await box.bury("t2")
+        await box.bury("t2")  # heard of twice
         assert await box.take("t3", "w3") == b"pack"
         assert await box.close() == ["w3"]
         await box.bury("t3")
-        assert await box.collect(0, 0.0) == [("p", 2)] == await box.collect(0, 0.0)
-        assert await box.collect(1, 0.0) == []
+        assert (await box.collect(0, 0.0)).finished == [("p", 2)] == (await box.collect(0, 0.0)).finished
+        assert (await box.collect(1, 0.0)).finished == []
+
+    asyncio.run(story())
+
+
+def test_the_mailbox_gives_up_the_silent_and_those_that_hold_a_pack_for_too_long() -> None:
+    async def story() -> None:
+        killed: list[str] = []
+        box: Mailbox[str] = Mailbox(max_deaths=1, max_refusals=9, lost_after_s=0.12, kill=killed.append)
+        await box.put("p", b"p")
+        assert await box.take("silent", "w1") == b"p"
+        assert await box.take("beats", "w2") == b"p" and killed == ["w1"]
+        for _ in range(30):
+            await box.beat("beats")
+            await asyncio.sleep(0.01)
+        assert killed == ["w1"]
+        assert await box.take("silent", "w1", b"late") is None  # it woke up: its result is nobody's any more
+        late = asyncio.create_task(box.take("beats", "w2", b"result"))
+        await asyncio.sleep(0)
+        assert (await box.collect(0, 0.0)).finished == [("p", b"result")]
+        await box.put("hangs", b"h", patience_s=0.2)
+        assert await late == b"h"
+        while killed == ["w1"]:
+            await box.beat("beats")
+            await asyncio.sleep(0.01)
+        assert killed == ["w1", "w2"]
+
+    asyncio.run(story())
+
+
+def test_the_mailbox_says_when_no_worker_comes_up() -> None:
+    async def story() -> None:
+        box: Mailbox[str] = Mailbox(max_deaths=1, max_refusals=2, lost_after_s=60, kill=lambda worker: None)
+        lives = asyncio.create_task(box.take("lives", "w"))
+        await asyncio.sleep(0)
+        for i in range(5):
+            await box.bury(f"t{i}", "no torch")
+        assert (await box.collect(0, 0.0)).hopeless is None  # one node is enough
+        await box.bury("lives")
+        assert await lives is None
+        await box.bury("t5", "no torch")
+        assert (await box.collect(0, 0.0)).hopeless == "no torch"
 
     asyncio.run(story())
