@@ -42,8 +42,10 @@ from .mailbox import Mail, Mailbox
 from .packs import Pack, PackResult, data_of
 from .worker import ONE_THREAD, given_up, prepare_worker, run_pack
 
-# Read when ray is imported. Ray tells the screen of a worker that died even when told to be silent; `collect` tells the driver.
-os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed|running low on memory")
+# Read when ray is imported. Ray tells the screen of a worker or a node that died even when told to be silent; `collect` tells the driver.
+os.environ.setdefault(
+    "RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed|running low on memory|has been marked dead|Raylet is terminated"
+)
 try:
     import ray
     from ray import tune
@@ -370,8 +372,8 @@ def _start(stack: ExitStack, share: _Share, devices: Sequence[str]) -> None:
 def _on_loopback() -> Iterator[None]:
     """Lets Ray keep the address 127.0.0.1 that it is given.
 
-    On Linux it takes the machine's address in its place, and then its processes listen on every interface. On macOS and Windows it does
-    not, and what decides is this constant.
+    On Linux it takes the machine's address in its place, and its processes then listen on every interface. On macOS and Windows it does
+    not, and what decides is this constant, or, before ray is imported, the environment variable RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER.
     """
     from ray._private import ray_constants
 
@@ -397,7 +399,8 @@ def _join(stack: ExitStack, address: str) -> None:
     variables = {**ONE_THREAD, "RAY_CHDIR_TO_TRIAL_DIR": "0"}
     stack.callback(ray.shutdown)
     try:
-        ray.init(address, runtime_env={"env_vars": variables, **code}, **QUIET)
+        with _on_loopback() if _is_loopback(address) else ExitStack():
+            ray.init(address, runtime_env={"env_vars": variables, **code}, **QUIET)
     except Exception as error:  # whatever it is: Ray's own kinds of error differ from release to release
         raise InputError(f"cannot join this Ray cluster: {_in_one_line(str(error))}", f"--ray-address {address}") from None
 
@@ -414,12 +417,17 @@ def _check_address(address: str) -> None:
         except OSError as error:
             raise InputError(f"no Ray head answers there: {error.strerror or error}", where) from None
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    environment = {**os.environ, **({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if _is_loopback(address) else {})}  # see `_on_loopback`
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_S)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_S, env=environment)
     except subprocess.TimeoutExpired:
         raise InputError("something listens there, but does not answer as a Ray head does", where) from None
     if done.returncode:
         raise InputError(f"no Ray cluster to join: {_in_one_line(done.stderr)}", where)
+
+
+def _is_loopback(address: str) -> bool:
+    return address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]")
 
 
 def _in_one_line(text: str) -> str:
