@@ -80,7 +80,7 @@ for i in range(3):
     executor.submit(pack(f"ready/{i}"))
 assert len(collect(3)) == 3
 for i in range(3):
-    executor.submit(pack(f"long/{i}", 60))
+    executor.submit(pack(f"long/{i}", 25))
 time.sleep(1)
 print("busy", flush=True)
 sys.stdin.readline()
@@ -102,7 +102,7 @@ def test_the_packs_of_a_node_that_is_lost_are_trained_elsewhere(cluster: RayClus
     cluster.kill(1)
     out, err = process.communicate("go on\n", timeout=LIMIT_S)
     assert (process.returncode, err) == (0, "")
-    assert out.splitlines() == [bits(train_pack(pack(f"long/{i}", 60))) for i in range(3)]
+    assert out.splitlines() == [bits(train_pack(pack(f"long/{i}", 25))) for i in range(3)]
 
 
 @pytest.mark.parametrize(
