@@ -31,8 +31,8 @@ torch.set_num_threads(1)  # tests run side by side, and train beside their own w
 settings.register_profile("mrnn", deadline=None, derandomize=True)
 settings.load_profile("mrnn")
 
-executors.register("fake")(lambda devices: InProcess(train=fake))  # a whole study in a second; its values mean nothing
-executors.register("in-process")(lambda devices: InProcess())
+executors.register("fake")(lambda resources: InProcess(train=fake))  # a whole study in a second; its values mean nothing
+executors.register("in-process")(lambda resources: InProcess())
 
 
 @pytest.fixture(autouse=True)

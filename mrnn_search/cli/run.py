@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +34,19 @@ def run(
     devices: Annotated[
         str | None, typer.Option("--devices", metavar="LIST", help="One worker for each, e.g. cuda:0,cuda:1.  [default: one a processor]")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", help="How many.  [default: one a device; on a cluster as many as fit]")
+    ] = None,
+    cpus: Annotated[
+        float | None, typer.Option("--cpus-per-worker", metavar="X", help="Processors that each is given.  [default: the recipe's, or 1]")
+    ] = None,
+    gpus: Annotated[
+        float | None, typer.Option("--gpus-per-worker", metavar="X", help="Share of a GPU that each is given, e.g. 0.25.")
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option("--ray-address", metavar="HOST:PORT", help="Ray cluster to join, or auto.  [default: $RAY_ADDRESS, or a local one]"),
+    ] = None,
     format: FormatOption = Format.table,
     as_json: JsonOption = False,
 ) -> None:
@@ -43,7 +57,16 @@ def run(
     from ..search.overrides import parse_set
     from .progress import Bar
 
-    command = _command(recipe, changes, storage, name, executor, devices)
+    told = {
+        "--name": name,
+        "--executor": executor if executor != "local" else None,
+        "--devices": devices,
+        "--workers": workers,
+        "--cpus-per-worker": cpus,
+        "--gpus-per-worker": gpus,
+        "--ray-address": ray_address,
+    }
+    command = _command(recipe, changes, {"--storage": storage, **told})
     _say_if_slow(devices)
     worked = False
     with Bar() as bar:
@@ -60,8 +83,12 @@ def run(
                 storage=storage,
                 executor=executor,
                 devices=devices,
+                workers=workers,
+                cpus_per_worker=cpus,
+                gpus_per_worker=gpus,
+                ray_address=ray_address,
                 on_progress=show,
-                command=_command(recipe, changes, None, name, executor, devices),
+                command=_command(recipe, changes, told),
                 overrides=parse_set(changes or []),
             )
         except KeyboardInterrupt:  # the head's own `Interrupted` too
@@ -80,16 +107,17 @@ def _say_if_slow(devices: str | None) -> None:
             say(f"no fused CPU kernels: {found}. Cells train on torch's kernels or step by step, a few times slower")
 
 
-def _command(recipe: str, changes: list[str] | None, storage: str | None, name: str | None, executor: str, devices: str | None) -> str:
+def _command(recipe: str, changes: list[str] | None, options: Mapping[str, str | float | None]) -> str:
     """What to type to run this again, the storage's password left out."""
     from ..search.storage import shown
 
     words = ["mrnn-search", "run", recipe]
     for change in changes or ():
         words += ["--set", change]
-    for option, value in (("--storage", storage and shown(storage)), ("--name", name), ("--devices", devices)):
-        words += [option, value] if value else []
-    return shlex.join(words + (["--executor", executor] if executor != "local" else []))
+    for option, value in options.items():
+        if value is not None:
+            words += [option, shown(str(value)) if option == "--storage" else str(value)]
+    return shlex.join(words)
 
 
 def _finish(study: Study, worked: bool, format: Format) -> None:

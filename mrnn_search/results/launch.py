@@ -17,7 +17,7 @@ from .._registry import InputError
 from ..benchmarks import Benchmark, load_benchmark
 from ..search.checkpoints import Checkpoints
 from ..search.driver import Driver, Progress
-from ..search.executors import executors, parse_devices
+from ..search.executors import Resources, executors
 from ..search.ledger import Ledger
 from ..search.overrides import diff
 from ..search.recipe import Recipe, load_recipe
@@ -32,6 +32,10 @@ def search(
     storage: str | None = None,
     executor: str = "local",
     devices: str | None = None,
+    workers: int | None = None,
+    cpus_per_worker: float | None = None,
+    gpus_per_worker: float | None = None,
+    ray_address: str | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     command: str | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -45,6 +49,9 @@ def search(
         storage: URL of a database for the ledger; without it a journal file in the study's folder.
         executor: "local" or "ray".
         devices: one worker for each, e.g. "cuda:0,cuda:1"; without it one for each processor.
+        workers: how many; without it what the recipe's ``resources`` say, or one for each device, on a cluster as many as fit.
+        cpus_per_worker, gpus_per_worker: what each is given; without them what the recipe's ``resources`` say.
+        ray_address: "host:port" of a Ray cluster that executor "ray" joins, or "auto"; without it ``$RAY_ADDRESS``, or a local one.
         on_progress: called with a `Progress` after every change.
         command: how the caller would run it again; goes into the report.
         overrides: what to change in the recipe, as nested data.
@@ -56,7 +63,9 @@ def search(
     """
     changes = {**(overrides or {}), **parts, **({} if name is None else {"name": name})}
     parsed = load_recipe(str(recipe), changes)
-    make, slots = executors[executor], parse_devices(devices)
+    wanted = {"workers": workers, "cpus": cpus_per_worker, "gpus": gpus_per_worker}
+    told = {**parsed.resources.model_dump(), **{key: value for key, value in wanted.items() if value is not None}}
+    make, resources = executors[executor], Resources(devices=devices, ray_address=ray_address, **told)
     folder = runs_folder() / parsed.name
     check_home(folder, storage)
     benchmark = load_benchmark(parsed.benchmark, Path(parsed.data) if parsed.data else None)
@@ -68,7 +77,7 @@ def search(
             remember(folder, storage)
         ledger = _open_or_create(database or open_storage(folder, None), parsed, benchmark, now)
         if not ledger.complete:
-            with Driver(parsed, ledger, Checkpoints(folder / "checkpoints"), lambda: make(slots), on_progress) as driver:
+            with Driver(parsed, ledger, Checkpoints(folder / "checkpoints"), lambda: make(resources), on_progress) as driver:
                 driver.run()
     return Study(ledger, folder)
 

@@ -5,21 +5,27 @@ An executor trains packs somewhere and hands their results back; it decides noth
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from .._registry import InputError, Registry
 from .packs import Pack, PackResult
 
 MAX_RETRIES = 2  # of a pack whose worker died: out of memory, killed, node lost. A wrong result is never retried.
+LOST_AFTER_S = 60.0  # without a sign of life, after which a worker counts as dead: stopped, swapped out, or cut off
+SLACK = 1e-6  # 1 / (1 / 49) is a little less than 49
 
 
 class Executor(ABC):
     """Contract. Used from one thread, the driver's.
 
-    * Every submitted pack comes back exactly once from `collect`, in any order. A pack whose worker dies is run again,
-      at most `MAX_RETRIES` times, then comes back as `failed_pack`; a pack is idempotent, so running it twice is safe.
+    * Every submitted pack comes back exactly once from `collect`, in any order. A pack whose worker dies, or is lost
+      (`LOST_AFTER_S`, `patience`), is run again, at most `MAX_RETRIES` times, then comes back as `failed_pack`; a pack is
+      idempotent, so running it twice is safe.
     * An error that a pack *raises* (a bug, missing data) is raised by `collect`; an error of a lane is in its outcome.
     * The result does not depend on the executor: same pack, same device, same bits.
     * Workers ignore SIGINT: the driver decides what Ctrl-C means.
@@ -47,6 +53,58 @@ class Executor(ABC):
         """Stop everything at once and free every worker. May be called twice."""
 
 
+def patience(pack: Pack) -> float:
+    """Seconds that a worker may hold ``pack``: its lanes stop themselves at their limit, unless they hang."""
+    return math.inf if pack.timeout_s is None else 2 * pack.timeout_s * len(pack.lanes) + LOST_AFTER_S
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a study's workers are given. How a study is run is not what it is: none of it is part of the study.
+
+    Attributes:
+        devices: a worker for each, as `parse_devices` reads it; None: processors, or GPUs where ``gpus`` says so.
+        workers: how many; None: one for each device, on a cluster as many as fit.
+        cpus: processors that each is given; it computes in one thread all the same, and loads its data in others.
+        gpus: share of a GPU that each is given; None: its part of the device that it has.
+        ray_address: of a Ray cluster ("host:port" or "auto"); None: this machine.
+    """
+
+    devices: str | None = None
+    workers: int | None = None
+    cpus: float = 1.0
+    gpus: float | None = None
+    ray_address: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises InputError: a value that no machine has."""
+        if self.workers is not None and self.workers < 1:
+            raise InputError(f"found {self.workers}, allowed: a whole number >= 1", "--workers")
+        if not 0 < self.cpus < math.inf:
+            raise InputError(f"found {self.cpus:g}, allowed: a number > 0", "--cpus-per-worker")
+        if self.gpus is not None and not 0 < self.gpus <= 1:
+            raise InputError(f"found {self.gpus:g}, allowed: 0 < share of one GPU <= 1", "--gpus-per-worker")
+
+    def here(self) -> list[str]:
+        """The device of each worker on this machine.
+
+        Raises:
+            InputError: no such device, or none that has room.
+        """
+        if self.gpus is None:
+            names = parse_devices(self.devices)
+            if self.devices in (None, "cpu"):
+                return ["cpu"] * (self.workers or max(1, int(len(names) / self.cpus)))
+            return list(itertools.islice(itertools.cycle(names), self.workers or len(names)))
+        gpus = list(dict.fromkeys(_gpus() if self.devices is None else parse_devices(self.devices)))
+        if not gpus or "cpu" in gpus:
+            raise InputError(f"a share of a GPU is asked for; devices: {', '.join(gpus) or 'no GPU'}", "--gpus-per-worker")
+        room = gpus * int(1 / self.gpus + SLACK)
+        if self.workers is not None and self.workers > len(room):
+            raise InputError(f"found {self.workers} workers with {self.gpus:g} of a GPU each, room for {len(room)}", "--workers")
+        return room[: self.workers]
+
+
 def parse_devices(text: str | None) -> list[str]:
     """One worker for each: ``"cuda:0,cuda:1"`` → two; ``"cpu,cpu"`` → two; ``"cpu"`` or None → one a usable core.
 
@@ -57,29 +115,35 @@ def parse_devices(text: str | None) -> list[str]:
     if names == ["cpu"]:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return ["cpu"] * cores
-    import torch
-
-    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    there = ["cpu", *_gpus()]
     for name in names:
         if name not in there:
             raise InputError(f'no device "{name}"; found: {", ".join(there)}', "--devices")
     return names
 
 
-executors: Registry[Callable[[Sequence[str]], Executor]] = Registry("executor", "mrnn_search.executors")
+def _gpus() -> list[str]:
+    import torch
+
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+
+
+executors: Registry[Callable[[Resources], Executor]] = Registry("executor", "mrnn_search.executors")
 
 
 @executors.register("local")
-def local(devices: Sequence[str]) -> Executor:
+def local(resources: Resources) -> Executor:
     """Processes on this machine, one for each device; needs nothing else."""
     from .local import LocalExecutor
 
-    return LocalExecutor(devices)
+    if resources.ray_address is not None:
+        raise InputError("an address is for --executor ray", "--ray-address")
+    return LocalExecutor(resources.here())
 
 
 @executors.register("ray")
-def ray(devices: Sequence[str]) -> Executor:
-    """Ray Tune: packs as trials on reused actors; needs ``pip install 'mrnn-search[ray]'``."""
+def ray(resources: Resources) -> Executor:
+    """Ray Tune, on this machine or on a cluster; needs ``pip install 'mrnn-search[ray]'``."""
     from .ray_tune import RayExecutor
 
-    return RayExecutor(devices)
+    return RayExecutor(resources)

@@ -15,9 +15,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
-from .executors import MAX_RETRIES, Executor
+from .executors import LOST_AFTER_S, MAX_RETRIES, Executor, patience
 from .packs import Pack, PackResult
-from .worker import ONE_THREAD, die_with, given_up, prepare_worker, run_pack
+from .worker import ENVIRONMENT, die_with, given_up, prepare_worker, run_pack
+
+LOOK_S = 1.0  # how often at least the workers are looked at while the driver waits
 
 
 def _start(driver: int) -> None:
@@ -33,15 +35,15 @@ class _Worker:
         pack, future: what it trains, and the promise of its result; both None while it idles.
     """
 
-    def __init__(self, device: str) -> None:
-        self.device = device
+    def __init__(self, device: str, lost_after_s: float) -> None:
+        self.device, self._lost_after_s = device, lost_after_s
         self.pack: Pack | None = None
         self.future: Future[PackResult | Exception] | None = None
         self._start()
 
     def _start(self) -> None:
-        self._pool = ProcessPoolExecutor(max_workers=1, initializer=_start, initargs=(os.getpid(),), env=ONE_THREAD)
-        self._pool.submit(os.getpid)  # loky starts no process before it has a task: this one imports torch in the meantime
+        self._pool = ProcessPoolExecutor(max_workers=1, initializer=_start, initargs=(os.getpid(),), env=ENVIRONMENT)
+        self._pid = self._pool.submit(os.getpid)  # loky starts no process before it has a task: this one imports torch in the meantime
 
     def train(self, pack: Pack) -> None:
         """Send ``pack`` to the process."""
@@ -51,6 +53,15 @@ class _Worker:
             self.restart()
             future = self._pool.submit(run_pack, pack, self.device)
         self.pack, self.future = pack, future
+        self._age = self._stopped = 0.0
+
+    def is_lost(self, passed_s: float) -> bool:
+        """Has the process been stopped for too long, or its pack taken too long, now that ``passed_s`` more seconds went by?"""
+        if self.pack is None:
+            return False
+        self._age += passed_s
+        self._stopped = self._stopped + passed_s if self._pid.done() and _is_stopped(self._pid) else 0.0
+        return self._stopped > self._lost_after_s or self._age > patience(self.pack)
 
     def restart(self) -> None:
         """Bury the dead process and start another."""
@@ -63,21 +74,33 @@ class _Worker:
         self._pool.shutdown(wait=True, kill_workers=True)
 
 
+def _is_stopped(pid: Future[int]) -> bool:
+    """Is this child stopped, by SIGSTOP or a debugger? It stays to be waited for."""
+    if not hasattr(os, "waitid"):
+        return False
+    try:
+        return os.waitid(os.P_PID, pid.result(), os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+    except (ChildProcessError, BrokenProcessPool):
+        return False
+
+
 class LocalExecutor(Executor):
     """Trains packs in processes of this machine, first come, first served; see `Executor`.
 
     Args:
         devices: one worker for each; a device may be named more than once.
+        lost_after_s: see `LOST_AFTER_S`.
     """
 
-    def __init__(self, devices: Sequence[str]) -> None:
+    def __init__(self, devices: Sequence[str], lost_after_s: float = LOST_AFTER_S) -> None:
         # loky says so at each worker that it ends where neither psutil nor pgrep is installed; it kills it all the same
         warnings.filterwarnings("ignore", "Failed to kill subprocesses", UserWarning, r"loky\.")
         self.slots = len(devices)
         self._waiting: deque[Pack] = deque()
         self._finished: deque[PackResult | Exception] = deque()
         self._deaths: Counter[str] = Counter()
-        self._workers = [_Worker(device) for device in devices]
+        self._looked = time.monotonic()
+        self._workers = [_Worker(device, lost_after_s) for device in devices]
 
     def submit(self, pack: Pack) -> None:
         self._waiting.append(pack)
@@ -92,7 +115,7 @@ class LocalExecutor(Executor):
             left = deadline - time.monotonic()
             if self._finished or not running or left <= 0:
                 return self._take_finished()
-            wait(running, left, FIRST_COMPLETED)
+            wait(running, min(left, LOOK_S), FIRST_COMPLETED)
 
     def cancel(self) -> int:
         self._waiting.clear()
@@ -120,11 +143,18 @@ class LocalExecutor(Executor):
                 worker.train(self._waiting.popleft())
 
     def _gather(self) -> None:
-        """Take what finished off the workers; a pack whose worker died is the next to start."""
+        """Take what finished off the workers; a pack whose worker died or is lost is the next to start."""
+        now = time.monotonic()
+        passed_s, self._looked = min(now - self._looked, LOOK_S), now  # while this process is stopped, nobody is lost
         for worker in self._workers:
-            if worker.pack is None or worker.future is None or not worker.future.done():
-                continue
             pack, future = worker.pack, worker.future
+            if pack is None or future is None:
+                continue
+            if not future.done():
+                if worker.is_lost(passed_s):
+                    worker.restart()
+                    self._bereave(pack)
+                continue
             worker.pack = worker.future = None
             try:
                 self._finished.append(future.result())

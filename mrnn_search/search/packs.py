@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .._registry import InputError
 from ..benchmarks import Benchmark, load_benchmark
 from ..benchmarks.base import Split
 from ..cells.spec import Candidate
@@ -49,6 +50,7 @@ class Pack:
         read_test: also read the test split, once a lane, with the weights of the best validation epoch. Confirmation only.
         data_dir: folder of the user's data; None for data that a package ships.
         timeout_s: seconds that one lane may take, its share of the pack's time, from ``start_epoch`` to ``stop_epoch``; None: no limit.
+        fingerprint: of the study's data; None: whatever data the worker finds.
     """
 
     pack_id: str
@@ -59,6 +61,7 @@ class Pack:
     read_test: bool = False
     data_dir: str | None = None
     timeout_s: float | None = None
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,32 @@ class PackResult:
     device: str
 
 
-def train_pack(pack: Pack, device: str = "cpu") -> PackResult:
+def data_of(pack: Pack, device: str = "cpu") -> Benchmark:
+    """The benchmark of ``pack``, with the data that is found here.
+
+    Raises:
+        InputError: its data is not there, or is not the study's.
+    """
+    task = load_benchmark(pack.benchmark, Path(pack.data_dir) if pack.data_dir else None, device)
+    if pack.fingerprint is not None and pack.fingerprint != task.fingerprint:
+        found = f"the study's data is {pack.fingerprint[:12]}…, found: {task.fingerprint[:12]}…"
+        raise InputError(f"{found}; values would not compare", f"data of {pack.benchmark} on {platform.node()}")
+    return task
+
+
+def train_pack(pack: Pack, device: str = "cpu", task: Benchmark | None = None) -> PackResult:
     """Train the lanes of ``pack`` in lockstep on ``device``; where they would not fit into its memory together, with gates computed
     again in the backward pass, and where that is not enough in parts.
 
     A lane that fails leaves the others alone.
+
+    Args:
+        task: the benchmark on ``device``; None: what `data_of` finds.
+
+    Raises:
+        InputError: the data is not there, or is not the study's.
     """
-    task = load_benchmark(pack.benchmark, Path(pack.data_dir) if pack.data_dir else None, device)
+    task = task or data_of(pack, device)
     test = task.open_test() if pack.read_test else None
     _, steps, inputs = task.train[0].shape
     parts = arrange([lane.candidate for lane in pack.lanes], steps, inputs, task.output_size, free_bytes(device), device)

@@ -1,8 +1,9 @@
 """Packs on Ray Tune, on this machine or a cluster. The only module that imports ray.
 
-One `Tuner.fit` runs in a thread for the life of the executor. A trial is a worker: it lives on, and each of its iterations
-takes the next pack from a mailbox (an actor on the driver's node), trains it and hands the result in; when it dies, Tune
-places another. So no pack waits for an actor, and neither bytes nor candidates get into Tune's own files.
+One `Tuner.fit` runs in a thread for the life of the executor. A trial is a worker: in one endless iteration it takes pack
+after pack from a mailbox (an actor on the driver's node), and hands each result in with the request for the next; when it
+dies, or the mailbox gives it up for lost, Tune places another. So no pack waits for an actor or for Tune's own loop, and
+neither bytes nor candidates get into Tune's own files.
 
 A trial a pack, on reused actors, was tried: with short packs, Tune then gives each new trial the actor that just became
 free and takes back the one that still starts, so a dead worker is never replaced.
@@ -11,28 +12,40 @@ free and takes back the one that still starts, so a dead worker is never replace
 from __future__ import annotations
 
 import logging
+import math
 import os
 import pickle
 import platform
 import secrets
 import shutil
+import socket
+import subprocess
+import sys
 import tempfile
 import threading
+import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import torch
+
+from .. import __version__
 from .._registry import InputError
-from .executors import MAX_RETRIES, Executor
-from .mailbox import Mailbox
-from .packs import Pack, PackResult
-from .worker import ONE_THREAD, given_up, prepare_worker, run_pack
+from ..benchmarks import Benchmark
+from .executors import LOST_AFTER_S, MAX_RETRIES, SLACK, Executor, Resources, patience
+from .mailbox import Mail, Mailbox
+from .packs import Pack, PackResult, data_of
+from .worker import ENVIRONMENT, given_up, prepare_worker, run_pack
 
-# Read when ray is imported. Ray tells the screen of a worker that died even when told to be silent; `collect` tells the driver.
-os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed|running low on memory")
+# Read when ray is imported. Ray tells the screen of a worker or a node that died even when told to be silent; `collect` tells the driver.
+os.environ.setdefault(
+    "RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed|running low on memory|has been marked dead|Raylet is terminated"
+)
 try:
     import ray
     from ray import tune
@@ -43,6 +56,11 @@ except ImportError as error:
 
 CLOSE_S = 20.0  # for Tune to end, after its workers are dead
 PROBE_S = 60.0
+CONNECT_S = 5.0  # for a head to take a connection
+CHECK_S = 12.0  # and to answer
+BEATS = 6  # of a worker, before its silence would count as death
+MAX_REFUSALS = 2  # to start, for each slot, before it is sure that no worker will
+MAX_PAUSE_S = 20.0
 OBJECT_STORE_BYTES = 512 * 2**20  # packs pass through it, nothing stays; Ray would reserve 30 % of the machine's memory
 
 # Where the user has set one of these, it stays.
@@ -59,50 +77,96 @@ SETTINGS = {
 
 
 class Worker(tune.Trainable):
-    """Trains a pack in each iteration, until the mailbox closes."""
+    """One endless iteration: trains pack after pack, until the mailbox closes."""
 
     def setup(self, config: dict[str, Any]) -> None:
+        _compare(config["versions"])
         prepare_worker()
         self._device: str = config["device"]
         self._mailbox: Any = ray.get_actor(config["mailbox"])
+        self._sent: dict[str, Benchmark] = {}
+        threading.Thread(target=self._beat, args=(config["beat_s"],), name="beat", daemon=True).start()
 
     def step(self) -> dict[str, Any]:
-        data: bytes | None = ray.get(self._mailbox.take.remote(self.trial_id, ray.get_runtime_context().current_actor))
-        if data is not None:
-            result = run_pack(pickle.loads(data), self._device)
-            ray.get(self._mailbox.give.remote(self.trial_id, pickle.dumps(result)))
-        return {"done": data is None}
+        me = ray.get_runtime_context().current_actor
+        result: bytes | None = None
+        while (data := ray.get(self._mailbox.take.remote(self.trial_id, me, result))) is not None:
+            pack = pickle.loads(data)
+            result = pickle.dumps(run_pack(pack, self._device, self._data_of(pack)))
+        return {"done": True}
+
+    def _beat(self, every_s: float) -> None:
+        while True:
+            time.sleep(every_s)
+            self._mailbox.beat.remote(self.trial_id)
+
+    def _data_of(self, pack: Pack) -> Benchmark | None:
+        """The benchmark, with data from the driver where this node lacks it; None: nobody has it, and `run_pack` will say so."""
+        name = f"{pack.benchmark} {pack.data_dir}"
+        if name in self._sent:
+            return self._sent[name]
+        try:
+            return data_of(pack, self._device)
+        except InputError:
+            data = ray.get(self._mailbox.fetch.remote(name, pack.pack_id))
+        if not data:
+            return None
+        benchmark: Benchmark = ray.get(data[0]).to(self._device)
+        if pack.fingerprint is not None and benchmark.fingerprint != pack.fingerprint:
+            return None
+        self._sent[name] = benchmark
+        return benchmark
 
 
 class _Slots(Searcher):
-    """Asks Tune for a new trial whenever fewer than ``slots`` live, and tells the mailbox of each that died."""
+    """Asks Tune for a new trial whenever fewer than ``slots`` live; less and less often while workers refuse to start."""
 
-    def __init__(self, slots: int, mailbox: Any) -> None:
+    def __init__(self, slots: int) -> None:
         super().__init__()
         self._slots = slots
-        self._mailbox = mailbox
         self._live: set[str] = set()
+        self._pause = self._not_before = 0.0
         self.closing = False
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         if self.closing:
             return Searcher.FINISHED  # type: ignore[return-value]  # a string: Ray's own annotation leaves it out
-        if len(self._live) >= self._slots:
+        if len(self._live) >= self._slots or time.monotonic() < self._not_before:
             return None
         self._live.add(trial_id)
         return {}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        del result
+        del result, error
         self._live.discard(trial_id)
-        if error:
-            self._mailbox.bury.remote(trial_id)
+
+    def back_off(self) -> None:
+        """Wait with the next, longer each time."""
+        self._pause = min(MAX_PAUSE_S, 2 * self._pause + 0.1)
+        self._not_before = time.monotonic() + self._pause
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore."""
+
+
+class _Deaths(tune.Callback):
+    """Tells the mailbox of each trial that died; and why, where its worker refused to start."""
+
+    def __init__(self, slots: _Slots, mailbox: Any) -> None:
+        self._slots, self._mailbox = slots, mailbox
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        try:
+            text = Path(trial.error_file).read_text()
+        except OSError:
+            text = ""
+        refused = "creation task" in text  # Ray's words; a worker that is killed has no such reason
+        if refused:
+            self._slots.back_off()
+        self._mailbox.bury.remote(trial.trial_id, _in_one_line(text) if refused else "")
 
 
 class _Closing(tune.Stopper):
@@ -121,48 +185,67 @@ class _Closing(tune.Stopper):
 class RayExecutor(Executor):
     """Trains packs in trials of Ray Tune, first come, first served; see `Executor`.
 
-    Joins the cluster of ``RAY_ADDRESS``, or starts one on this machine; uses a Ray that is already initialised and leaves it up.
+    Joins the cluster that ``resources`` or ``RAY_ADDRESS`` names, or starts one on this machine; uses a Ray that is already initialised and
+    leaves it up.
 
     Args:
-        devices: one trial at a time for each. On a cluster only their number and kind count: Ray places the trials.
+        resources: on a cluster only the number and kind of its devices count: Ray places the workers.
+        lost_after_s: see `LOST_AFTER_S`.
 
     Raises:
-        InputError: both CPUs and GPUs, which Tune cannot give to trials of one kind.
+        InputError: both CPUs and GPUs, which Tune cannot give to trials of one kind; no cluster at that address, or none with room.
     """
 
-    def __init__(self, devices: Sequence[str]) -> None:
-        kinds = {device.partition(":")[0] for device in devices}
-        if len(kinds) > 1:
-            raise InputError(f"the ray executor wants devices of one kind; found: {', '.join(devices)}", "--devices")
-        self.slots = len(devices)
+    def __init__(self, resources: Resources, lost_after_s: float = LOST_AFTER_S) -> None:
         self._out: dict[str, Pack] = {}
         self._seen = 0
+        self._sent: dict[str, Any] = {}
         self._failure: BaseException | None = None
+        address = resources.ray_address or os.environ.get("RAY_ADDRESS")
         with ExitStack() as stack:
+            if ray.is_initialized():
+                share = _of_cluster(resources)
+            elif address:
+                _join(stack, address)
+                share = _of_cluster(resources)
+            else:
+                share = _of_this_machine(resources)
+                _start(stack, share, resources.here())
+            self.slots = share.workers
             _settle(stack, self.slots)
-            _connect(stack, devices)
             name = f"mrnn-search-{uuid.uuid4().hex}"
             here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
             actor: Any = ray.remote(num_cpus=0)(Mailbox)
-            self._mailbox = actor.options(name=name, scheduling_strategy=here).remote(MAX_RETRIES)
-            self._searcher = _Slots(self.slots, self._mailbox)
-            config = {"mailbox": name, "device": "cpu" if kinds == {"cpu"} else "cuda:0"}  # Ray shows a worker its own GPU only
-            tuner = self._tuner(config, _resources(devices), _folder(stack))
+            options = actor.options(name=name, scheduling_strategy=here)
+            self._mailbox = options.remote(MAX_RETRIES, MAX_REFUSALS * self.slots, lost_after_s, ray.kill)
+            self._searcher = _Slots(self.slots)
+            config = {
+                "mailbox": name,
+                "beat_s": lost_after_s / BEATS,
+                "versions": _versions(),
+                "device": "cuda:0" if share.gpus else "cpu",  # Ray shows a worker its own GPU only
+            }
+            tuner = self._tuner(config, share, _folder(stack))
             self._thread = threading.Thread(target=self._run, args=(tuner,), name="ray-tune", daemon=True)
             self._thread.start()
             self._stack = stack.pop_all()
 
     def submit(self, pack: Pack) -> None:
         self._out[pack.pack_id] = pack
-        ray.get(self._mailbox.put.remote(pack.pack_id, pickle.dumps(pack)))  # a later call could overtake it otherwise
+        ray.get(self._mailbox.put.remote(pack.pack_id, pickle.dumps(pack), patience(pack)))  # a later call could overtake it otherwise
 
     def collect(self, timeout: float) -> list[PackResult]:
         if not self._out:
             return []
         if not self._thread.is_alive():
             raise RuntimeError(f"Ray Tune stopped: {self._failure!r}") from self._failure
+        mail: Mail = ray.get(self._mailbox.collect.remote(self._seen, timeout))
+        if mail.hopeless:
+            raise InputError(f"no worker comes up: {mail.hopeless}", "--executor ray")
+        for name, pack_id in mail.wanted.items():
+            self._provide(name, self._out[pack_id])
         results: list[PackResult] = []
-        for pack_id, data in ray.get(self._mailbox.collect.remote(self._seen, timeout)):
+        for pack_id, data in mail.finished:
             result = given_up(self._out[pack_id], data) if isinstance(data, int) else pickle.loads(data)
             if isinstance(result, Exception) and results:
                 break  # raised by the next call, which gets it again
@@ -187,7 +270,17 @@ class RayExecutor(Executor):
                 self._thread.join(CLOSE_S)
                 ray.kill(self._mailbox)
 
-    def _tuner(self, config: dict[str, Any], resources: dict[str, float], folder: str) -> Any:
+    def _provide(self, name: str, pack: Pack) -> None:
+        """Put the data of ``pack`` into the object store, once: Ray takes it to each node that asks, once."""
+        if name not in self._sent:
+            try:
+                self._sent[name] = [_put(data_of(pack))]
+            except InputError:  # of the head too: the pack will say so
+                self._sent[name] = []
+        ray.get(self._mailbox.provide.remote(name, self._sent[name]))
+
+    def _tuner(self, config: dict[str, Any], share: _Share, folder: str) -> Any:
+        resources = {"cpu": share.cpus} | ({"gpu": share.gpus} if share.gpus else {})
         return tune.Tuner(
             tune.with_resources(Worker, resources),
             param_space=config,
@@ -195,6 +288,7 @@ class RayExecutor(Executor):
             # To Tune, a trial that died is over: the mailbox counts a pack's deaths, and gives it to whoever is free first
             run_config=tune.RunConfig(
                 storage_path=folder,
+                callbacks=[_Deaths(self._searcher, self._mailbox)],
                 stop=_Closing(self._searcher),
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -216,23 +310,30 @@ def probe() -> str:
         Exception: whatever keeps Ray from working here.
     """
     with ExitStack() as stack:
-        _settle(stack, 1)
-        _connect(stack, ["cpu"] * (os.cpu_count() or 1))
+        if not ray.is_initialized():
+            if address := os.environ.get("RAY_ADDRESS"):
+                _join(stack, address)
+            else:
+                _start(stack, _of_this_machine(Resources()), [])
         ray.get(ray.remote(num_cpus=0)(platform.node).remote(), timeout=PROBE_S)
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         return f"{ray.__version__}, {resources.get('CPU', 0):.0f} CPUs"
 
 
 def _settle(stack: ExitStack, slots: int) -> None:
-    """Make Ray and Tune quiet and quick, until ``stack`` closes."""
-    settings = {**SETTINGS, "TUNE_MAX_PENDING_TRIALS_PG": str(slots)}  # all workers start at the same time
-    for name in settings.keys() - os.environ.keys():
-        os.environ[name] = settings[name]
-        stack.callback(os.environ.pop, name, None)
+    """Make Tune quiet and quick, until ``stack`` closes."""
+    _set(stack, {**SETTINGS, "TUNE_MAX_PENDING_TRIALS_PG": str(slots)})  # all workers start at the same time
     for name in ("ray.tune", "ray.train", "ray.air"):  # what matters to a user comes back from `collect`
         logger = logging.getLogger(name)
         stack.callback(logger.setLevel, logger.level)
         logger.setLevel(logging.CRITICAL)
+
+
+def _set(stack: ExitStack, settings: Mapping[str, str]) -> None:
+    """Environment variables, until ``stack`` closes; those that the user has set stay."""
+    for name in settings.keys() - os.environ.keys():
+        os.environ[name] = settings[name]
+        stack.callback(os.environ.pop, name, None)
 
 
 def _folder(stack: ExitStack) -> str:
@@ -242,31 +343,160 @@ def _folder(stack: ExitStack) -> str:
     return folder
 
 
-def _connect(stack: ExitStack, devices: Sequence[str]) -> None:
-    """Be connected to Ray; what this starts ends when ``stack`` closes."""
-    if ray.is_initialized():
-        return
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if os.environ.get("RAY_ADDRESS"):
-        stack.callback(ray.shutdown)
-        ray.init(runtime_env={"env_vars": {**ONE_THREAD, "RAY_CHDIR_TO_TRIAL_DIR": "0"}}, **quiet)
-        return
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+
+
+def _start(stack: ExitStack, share: _Share, devices: Sequence[str]) -> None:
+    """Start a Ray on this machine, for this user, on the loopback interface alone; it ends when ``stack`` closes."""
+    _set(stack, SETTINGS)
     if not os.environ.keys() & {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
         # A password, for other users of the machine reach the cluster too; without one here, Ray leaves one in ~/.ray. It stays
         # set: Ray reads it once a process
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     folder = _folder(stack)
     stack.callback(ray.shutdown)
-    with _visible(devices):
+    with _visible(devices), _on_loopback():
         ray.init(
-            num_cpus=len(devices),
+            address="local",
+            num_cpus=math.ceil(share.workers * share.cpus),
             num_gpus=len(set(devices) - {"cpu"}),
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
             _node_ip_address="127.0.0.1",
             _temp_dir=folder,
-            **quiet,
+            **QUIET,
         )
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Lets Ray keep the address 127.0.0.1 that it is given.
+
+    On Linux it takes the machine's address in its place, and its processes then listen on every interface. On macOS and Windows it does
+    not, and what decides is this constant, or, before ray is imported, the environment variable RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _join(stack: ExitStack, address: str) -> None:
+    """Be a driver of the cluster at ``address``, until ``stack`` closes.
+
+    Its nodes are sent this package: they may lack it, or have another version.
+
+    Raises:
+        InputError: there is no cluster, or not one that this process can join.
+    """
+    _set(stack, SETTINGS)
+    _check_address(address)
+    code = {"py_modules": [str(Path(__file__).parents[1])], "excludes": ["__pycache__"]}
+    variables = {**ENVIRONMENT, "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+    stack.callback(ray.shutdown)
+    try:
+        with _on_loopback() if _is_loopback(address) else ExitStack():
+            ray.init(address, runtime_env={"env_vars": variables, **code}, **QUIET)
+    except Exception as error:  # whatever it is: Ray's own kinds of error differ from release to release
+        raise InputError(f"cannot join this Ray cluster: {_in_one_line(str(error))}", f"--ray-address {address}") from None
+
+
+def _check_address(address: str) -> None:
+    """Raises InputError, soon, where Ray would try for minutes."""
+    where = f"--ray-address {address}"
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        if "/" in address or not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+            raise InputError('allowed: host:port of a Ray head (its port is 6379 unless told otherwise), or "auto"', where)
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+        except OSError as error:
+            raise InputError(f"no Ray head answers there: {error.strerror or error}", where) from None
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    environment = {**os.environ, **({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if _is_loopback(address) else {})}  # see `_on_loopback`
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_S, env=environment)
+    except subprocess.TimeoutExpired:
+        raise InputError("something listens there, but does not answer as a Ray head does", where) from None
+    if done.returncode:
+        raise InputError(f"no Ray cluster to join: {_in_one_line(done.stderr)}", where)
+
+
+def _is_loopback(address: str) -> bool:
+    return address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]")
+
+
+def _in_one_line(text: str) -> str:
+    """What an error of Ray says, without the traceback before it."""
+    return next((line.strip() for line in reversed(text.strip().splitlines()) if line.strip()), "no reason given")
+
+
+def _put(benchmark: Benchmark) -> Any:
+    module = sys.modules[type(benchmark).__module__]
+    if module.__name__.partition(".")[0] != __name__.partition(".")[0]:  # a user's own: the nodes may not have it
+        ray.cloudpickle.register_pickle_by_value(module)  # type: ignore[no-untyped-call]
+    try:
+        return ray.put(benchmark)
+    except ray.exceptions.ObjectStoreFullError:
+        size = sum(tensor.nbytes for split in (benchmark.train, benchmark.validation) for tensor in split)
+        raise RuntimeError(
+            f"a node lacks the data of {benchmark.name}, and {size / 2**30:.1f} GiB or more do not pass through Ray's object store: "
+            "copy its folder to every node, or start Ray with a larger --object-store-memory"
+        ) from None
+
+
+class _Share(NamedTuple):
+    """How many workers, and what Ray reserves for each."""
+
+    workers: int
+    cpus: float
+    gpus: float
+
+
+def _of_this_machine(resources: Resources) -> _Share:
+    devices = resources.here()
+    return _Share(len(devices), resources.cpus, _part(devices, resources.gpus))
+
+
+def _part(devices: Sequence[str], gpus: float | None) -> float:
+    """The share of a GPU that lets the device named most often hold all of its workers."""
+    kinds = {device.partition(":")[0] for device in devices}
+    if len(kinds) > 1:
+        raise InputError(f"the ray executor wants devices of one kind; found: {', '.join(devices)}", "--devices")
+    return 0.0 if kinds == {"cpu"} else gpus or 1 / max(Counter(devices).values())
+
+
+def _of_cluster(resources: Resources) -> _Share:
+    """As many workers as fit on the nodes that are there, or as many as are asked for."""
+    named = [name.strip() for name in resources.devices.split(",")] if resources.devices not in (None, "cpu") else []
+    gpus = _part(named, resources.gpus) if named else resources.gpus or 0.0
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    room = sum(_fits(node.get("CPU", 0.0), node.get("GPU", 0.0), resources.cpus, gpus) for node in nodes)
+    if not room:
+        there = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in nodes)
+        raise InputError(f"no node has {resources.cpus:g} CPUs and {gpus:g} GPUs for a worker; nodes: {there}", "--executor ray")
+    return _Share(resources.workers or len(named) or room, resources.cpus, gpus)
+
+
+def _fits(there_cpus: float, there_gpus: float, cpus: float, gpus: float) -> int:
+    by_cpus = int(there_cpus / cpus + SLACK)
+    return min(by_cpus, int(there_gpus) * int(1 / gpus + SLACK)) if gpus else by_cpus
+
+
+def _versions() -> dict[str, str]:
+    """Of what the values of a study depend on. torch's is without the build: the head may have no GPU, and its workers one each."""
+    return {"mrnn_search": __version__, "torch": torch.__version__.partition("+")[0], "numpy": np.__version__}
+
+
+def _compare(wanted: dict[str, str]) -> None:
+    """Raises InputError if this process is not like the driver."""
+    for name, version in _versions().items():
+        if version != wanted[name]:
+            raise InputError(f"{platform.node()} has {name} {version}, the head has {wanted[name]}: values would not compare")
 
 
 def _visible(devices: Sequence[str]) -> ExitStack:
@@ -281,10 +511,3 @@ def _visible(devices: Sequence[str]) -> ExitStack:
         if before is not None:
             stack.callback(os.environ.__setitem__, "CUDA_VISIBLE_DEVICES", before)
     return stack
-
-
-def _resources(devices: Sequence[str]) -> dict[str, float]:
-    """What a trial takes: a CPU, and the share of a GPU that lets the device named most often hold all of its trials."""
-    if devices[0] == "cpu":
-        return {"cpu": 1}
-    return {"cpu": 1, "gpu": 1 / max(Counter(devices).values())}

@@ -147,6 +147,18 @@ class Limits(_Part):
     lane_seconds: float | None = Field(default=None, gt=0, description="a number of seconds > 0, or null")
 
 
+class WorkerResources(_Part):
+    """What the study's workers are given; options of ``run`` come first. How a study is run is not what it is: the ledger does not know it.
+
+    Attributes:
+        workers, cpus, gpus: see `mrnn_search.search.executors.Resources`.
+    """
+
+    workers: int | None = Field(default=None, ge=1, description="a whole number >= 1, or null")
+    cpus: float = Field(default=1.0, gt=0, description="a number > 0")
+    gpus: float | None = Field(default=None, gt=0, le=1, description="0 < gpus <= 1, or null")
+
+
 def is_name(text: str) -> bool:
     """May a study have this name? It is a folder's name as well."""
     return NAME.fullmatch(text) is not None and ".." not in text
@@ -173,7 +185,7 @@ class Recipe(_Part):
         benchmark: a registered benchmark's name.
         data: folder of the user's data; None for data that a package ships.
         seed: everything random in the study follows from it.
-        budget, search, rungs, baselines, confirmation, limits: see their classes.
+        budget, search, rungs, baselines, confirmation, limits, resources: see their classes.
     """
 
     name: str = Field(description=ALLOWED_NAME)
@@ -188,6 +200,7 @@ class Recipe(_Part):
     baselines: Baselines = Field(default=Baselines(), description="a mapping with cells, trials")
     confirmation: Confirmation = Field(description="a mapping with top, seeds, epochs")
     limits: Limits = Field(default=Limits(), description="a mapping with lane_seconds")
+    resources: WorkerResources = Field(default=WorkerResources(), description="a mapping with workers, cpus, gpus")
 
     @field_validator("name")
     @classmethod
@@ -214,8 +227,8 @@ class Recipe(_Part):
         return {**data, "confirmation": {**data.get("confirmation", {}), "epochs": epochs[-1]}}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data with every default filled in and the space's content; `from_dict` reads it back."""
-        return {**self.model_dump(mode="json", exclude={"space"}), "space": self.space.to_dict()}
+        """Plain JSON data with every default filled in and the space's content, ``resources`` left out; `from_dict` reads it back."""
+        return {**self.model_dump(mode="json", exclude={"space", "resources"}), "space": self.space.to_dict()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str | Place = "recipe") -> Recipe:

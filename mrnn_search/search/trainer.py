@@ -47,6 +47,7 @@ class Trainer:
         self._recipe, self._ledger, self._checkpoints = recipe, ledger, checkpoints
         self._make_executor, self._interrupt = executor, interrupt
         self._executor: Executor | None = None
+        self._fingerprint = ledger.meta.get("benchmark", {}).get("fingerprint")
         self._packs = 0
         self._flying: dict[str, dict[str, Job]] = {}  # pack -> lane key -> job
         self._left: int | None = None  # packs still to come after an interrupt
@@ -118,6 +119,7 @@ class Trainer:
             read_test=stretch.read_test,
             data_dir=self._recipe.data,
             timeout_s=limit,
+            fingerprint=self._fingerprint,
         )
         self._flying[pack.pack_id] = {job[0].key: job for job, _ in lanes}
         executor.submit(pack)

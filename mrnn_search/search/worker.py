@@ -11,10 +11,12 @@ import traceback
 
 import torch
 
+from ..benchmarks import Benchmark
 from ..engine.heap import give_back_freed, huge_pages, keep_freed
 from .packs import Pack, PackResult, failed_pack, train_pack
 
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")} | huge_pages()
+# One thread: parallel are the packs
+ENVIRONMENT = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")} | huge_pages()
 PARENT_CHECK_S = 1.0
 
 
@@ -43,10 +45,10 @@ def die_with(parent: int) -> None:
     threading.Thread(target=watch, name="die-with-parent", daemon=True).start()
 
 
-def run_pack(pack: Pack, device: str) -> PackResult | Exception:
-    """Train ``pack``; what it raises is returned, in a form that survives the way back to the driver."""
+def run_pack(pack: Pack, device: str, task: Benchmark | None = None) -> PackResult | Exception:
+    """Train ``pack``, on ``task`` where the worker was sent its data; what it raises is returned, in a form that survives the way back."""
     try:
-        return train_pack(pack, device)
+        return train_pack(pack, device, task)
     except Exception as error:
         return portable(error)
     finally:
@@ -69,4 +71,4 @@ def portable(error: Exception) -> Exception:
 
 def given_up(pack: Pack, deaths: int) -> PackResult:
     """The result of a pack that lost ``deaths`` workers."""
-    return failed_pack(pack, f"worker died {deaths} times (killed, or out of memory)")
+    return failed_pack(pack, f"worker died {deaths} times (killed, out of memory, or lost)")

@@ -15,7 +15,7 @@ from mrnn_search.engine.native.build import Native, native
 from mrnn_search.engine.train import RECOMPUTED
 from mrnn_search.search import packs
 from mrnn_search.search.packs import Lane, Pack, train_pack
-from mrnn_search.search.worker import ONE_THREAD
+from mrnn_search.search.worker import ENVIRONMENT
 
 SHAPES = (  # base, rule, optimizer, T, B, I, H, K
     "lstm heavy_ball rmsprop 28 128 28 128 8",
@@ -79,7 +79,7 @@ def measured():
     for seed in range(5):
         command = [sys.executable, "-c", MEASURE, *SHAPES]
         done = subprocess.run(
-            command, env=os.environ | ONE_THREAD | {"PYTHONHASHSEED": str(seed)}, capture_output=True, text=True, check=True
+            command, env=os.environ | ENVIRONMENT | {"PYTHONHASHSEED": str(seed)}, capture_output=True, text=True, check=True
         )
         ratios.append([float(line) for line in done.stdout.split()])
     return dict(zip(SHAPES, zip(*ratios, strict=True), strict=True))

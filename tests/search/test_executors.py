@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -12,19 +13,23 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 from mrnn_search._registry import InputError
 from mrnn_search.cells import Candidate, preset
-from mrnn_search.search.executors import MAX_RETRIES, Executor, executors
+from mrnn_search.search.executors import MAX_RETRIES, Executor, Resources, executors
+from mrnn_search.search.local import LocalExecutor
 from mrnn_search.search.mailbox import Mailbox
 from mrnn_search.search.packs import Lane, Pack, PackResult, train_pack
+from mrnn_search.search.ray_tune import RayExecutor
 from mrnn_search.search.worker import portable
 
-DEVICES = ["cpu", "cpu"]
+TWO = Resources(workers=2)
 LONG = 100_000  # epochs that no test waits for
 LIMIT_S = 60.0
+LOST_AFTER_S = 5.0
 WORKER = ("popen_loky", "ray::Worker", "Trainable")  # in the command of a worker of the local executor, and of Ray's
 
 
@@ -86,26 +91,36 @@ def descendants(root: int) -> dict[int, str]:
     return {pid: table[pid][2] for pid in family - {root} if pid in table and "resource_tracker" not in table[pid][2]}
 
 
-def kill_trainer(executor: Executor) -> list[PackResult]:
-    """Kill -9 the worker that trains, once one does; or return what finished before that."""
+def hit_trainer(executor: Executor, number: signal.Signals = signal.SIGKILL) -> tuple[list[PackResult], int]:
+    """Kill -9 the worker that trains, once one does; or return what finished before that. And the process that was hit, or 0."""
     limit = time.monotonic() + LIMIT_S
     while time.monotonic() < limit:
         before = processes()
         if results := executor.collect(0.5):  # as a driver does: a retry may have to be started
-            return results
+            return results, 0
         after = processes()
         workers = [pid for pid, command in descendants(os.getpid()).items() if any(word in command for word in WORKER)]
         spent = {pid: after[pid][1] - before[pid][1] for pid in workers if pid in before and pid in after}
         if max(spent.values(), default=0.0) > 0.1:
-            os.kill(max(spent, key=lambda pid: spent[pid]), signal.SIGKILL)
-            return []
+            trainer = max(spent, key=lambda pid: spent[pid])
+            os.kill(trainer, number)
+            return [], trainer
     raise AssertionError("no worker trains")
+
+
+def until_both_train(executor: Executor) -> None:
+    """After a death, or at the start, a worker may still be on its way."""
+    workers: set[str] = set()
+    while len(workers) < 2:
+        executor.submit(pack(f"ready/{time.monotonic()}"))
+        executor.submit(pack(f"ready/{time.monotonic()}"))
+        workers = {result.worker for result in collect(executor, 2)}
 
 
 @pytest.fixture(scope="module", params=["local", "ray"])
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
     before = set(descendants(os.getpid()))
-    made = executors[request.param](DEVICES)
+    made = LocalExecutor(TWO.here(), LOST_AFTER_S) if request.param == "local" else RayExecutor(TWO, LOST_AFTER_S)
     yield made
     made.close()
     made.close()
@@ -135,6 +150,13 @@ def test_every_pack_comes_back_once_with_the_same_bits(executor: Executor, as_a_
     assert len({result.worker for result in results.values()}) <= 2 and {result.device for result in results.values()} == {"cpu"}
     for one in packs:
         assert bits(results[one.pack_id]) == bits(train_pack(one))
+
+
+def test_nothing_listens_beyond_the_loopback_interface(executor: Executor) -> None:
+    for pid in [os.getpid(), *descendants(os.getpid())]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            open_to = {c.laddr.ip for c in psutil.Process(pid).net_connections() if c.status == psutil.CONN_LISTEN}
+            assert open_to <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, psutil.Process(pid).cmdline()
 
 
 def test_resumed_from_bytes(executor: Executor) -> None:
@@ -169,7 +191,7 @@ def test_a_worker_that_dies_is_replaced_and_its_pack_trained_again(
 ) -> None:
     long = pack("survivor", 20)
     executor.submit(long)
-    assert kill_trainer(executor) == []
+    assert hit_trainer(executor)[0] == []
     executor.submit(pack("other"))
     results = {result.pack_id: result for result in collect(executor, 2)}
     assert bits(results["survivor"]) == bits(train_pack(long))
@@ -182,22 +204,31 @@ def test_a_pack_whose_workers_all_die_fails_and_the_others_do_not(executor: Exec
     executor.submit(pack("doomed", LONG))
     results = collect(executor, 1)
     kills = 0
-    while not (ended := kill_trainer(executor)):
+    while not (ended := hit_trainer(executor)[0]):
         kills += 1
     executor.submit(pack("after"))
     results += [*ended, *collect(executor, 1)]
     assert kills > MAX_RETRIES  # on Ray a worker may be hit while it starts, before it has taken the pack
     assert [result.pack_id for result in results] == ["before", "doomed", "after"]
     errors = [result.lanes[0].outcome.error for result in results]
-    assert errors == [None, f"worker died {MAX_RETRIES + 1} times (killed, or out of memory)", None]
+    assert errors == [None, f"worker died {MAX_RETRIES + 1} times (killed, out of memory, or lost)", None]
+
+
+def test_a_worker_that_is_stopped_is_killed_and_its_pack_trained_elsewhere(executor: Executor, as_a_worker: None) -> None:
+    until_both_train(executor)
+    long = pack("stopped", 10)
+    executor.submit(long)
+    ended, stopped = hit_trainer(executor, signal.SIGSTOP)
+    assert ended == []
+    assert bits(collect(executor, 1)[0]) == bits(train_pack(long))
+    limit = time.monotonic() + LIMIT_S
+    while stopped in processes():
+        assert time.monotonic() < limit, "the stopped worker is left behind"
+        time.sleep(0.2)
 
 
 def test_cancel_forgets_what_has_not_started(executor: Executor) -> None:
-    workers: set[str] = set()
-    while len(workers) < 2:  # the last test's dead one may still be on its way back
-        executor.submit(pack(f"ready/{time.monotonic()}"))
-        executor.submit(pack(f"ready/{time.monotonic()}"))
-        workers = {result.worker for result in collect(executor, 2)}
+    until_both_train(executor)
     for i in range(2):
         executor.submit(pack(f"started/{i}", 15))
     time.sleep(1.0)
@@ -211,12 +242,12 @@ def test_cancel_forgets_what_has_not_started(executor: Executor) -> None:
 SCRIPT = """
 import os, signal, sys, time
 from mrnn_search.cells import Candidate, preset
-from mrnn_search.search.executors import executors
+from mrnn_search.search.executors import Resources, executors
 from mrnn_search.search.packs import Lane, Pack
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 def pack(i, epochs):
     return Pack(f"p{i}", "digits-rows", (Lane(f"l{i}", Candidate(preset("lstm"), hidden_size=4, batch_size=500), i),), 0, epochs)
-executor = executors[sys.argv[1]](["cpu", "cpu"])
+executor = executors[sys.argv[1]](Resources(workers=2))
 for i in range(3):
     executor.submit(pack(i, 1))
 done = []
@@ -266,7 +297,7 @@ def test_no_worker_outlives_a_driver_that_is_killed(kind: str, tmp_path: Path) -
 
 def test_closing_ends_a_pack_that_trains() -> None:
     before = set(descendants(os.getpid()))
-    made = executors["local"](["cpu"])
+    made = executors["local"](Resources(workers=1))
     made.submit(pack("endless", LONG))
     time.sleep(0.5)
     made.close()
@@ -288,7 +319,7 @@ def test_errors_travel() -> None:
 
 def test_the_mailbox_gives_nothing_to_the_dead_and_repeats_what_was_not_acknowledged() -> None:
     async def story() -> None:
-        box: Mailbox[str] = Mailbox(max_deaths=1)
+        box: Mailbox[str] = Mailbox(max_deaths=1, max_refusals=9, lost_after_s=60, kill=lambda worker: None)
         early = asyncio.create_task(box.take("t1", "w1"))
         await asyncio.sleep(0)
         await box.bury("t1")  # died while it waited
@@ -296,10 +327,52 @@ def test_the_mailbox_gives_nothing_to_the_dead_and_repeats_what_was_not_acknowle
         await box.put("p", b"pack")
         assert await box.take("t2", "w2") == b"pack"
         await box.bury("t2")
+        await box.bury("t2")  # heard of twice
         assert await box.take("t3", "w3") == b"pack"
         assert await box.close() == ["w3"]
         await box.bury("t3")
-        assert await box.collect(0, 0.0) == [("p", 2)] == await box.collect(0, 0.0)
-        assert await box.collect(1, 0.0) == []
+        assert (await box.collect(0, 0.0)).finished == [("p", 2)] == (await box.collect(0, 0.0)).finished
+        assert (await box.collect(1, 0.0)).finished == []
+
+    asyncio.run(story())
+
+
+def test_the_mailbox_gives_up_the_silent_and_those_that_hold_a_pack_for_too_long() -> None:
+    async def story() -> None:
+        killed: list[str] = []
+        box: Mailbox[str] = Mailbox(max_deaths=1, max_refusals=9, lost_after_s=0.12, kill=killed.append)
+        await box.put("p", b"p")
+        assert await box.take("silent", "w1") == b"p"
+        assert await box.take("beats", "w2") == b"p" and killed == ["w1"]
+        for _ in range(30):
+            await box.beat("beats")
+            await asyncio.sleep(0.01)
+        assert killed == ["w1"]
+        assert await box.take("silent", "w1", b"late") is None  # it woke up: its result is nobody's any more
+        late = asyncio.create_task(box.take("beats", "w2", b"result"))
+        await asyncio.sleep(0)
+        assert (await box.collect(0, 0.0)).finished == [("p", b"result")]
+        await box.put("hangs", b"h", patience_s=0.2)
+        assert await late == b"h"
+        while killed == ["w1"]:
+            await box.beat("beats")
+            await asyncio.sleep(0.01)
+        assert killed == ["w1", "w2"]
+
+    asyncio.run(story())
+
+
+def test_the_mailbox_says_when_no_worker_comes_up() -> None:
+    async def story() -> None:
+        box: Mailbox[str] = Mailbox(max_deaths=1, max_refusals=2, lost_after_s=60, kill=lambda worker: None)
+        lives = asyncio.create_task(box.take("lives", "w"))
+        await asyncio.sleep(0)
+        for i in range(5):
+            await box.bury(f"t{i}", "no torch")
+        assert (await box.collect(0, 0.0)).hopeless is None  # one node is enough
+        await box.bury("lives")
+        assert await lives is None
+        await box.bury("t5", "no torch")
+        assert (await box.collect(0, 0.0)).hopeless == "no torch"
 
     asyncio.run(story())
