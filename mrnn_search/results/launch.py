@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
+from sqlalchemy.exc import SQLAlchemyError
 
 from .. import __version__
-from .._registry import InputError
+from .._registry import InputError, StudyError
 from ..benchmarks import Benchmark, load_benchmark
 from ..search.checkpoints import Checkpoints
+from ..search.claims import Holder, one_writer, one_writer_of
 from ..search.driver import Driver, Progress
 from ..search.executors import executors, parse_devices
 from ..search.ledger import Ledger
 from ..search.overrides import diff
 from ..search.recipe import Recipe, load_recipe
-from ..search.storage import check_home, one_writer, one_writer_of, open_storage, remember
+from ..search.storage import check_home, open_storage, reason, refuse_links, remember, shown
 from .study import Study, quiet, runs_folder
 
 
@@ -52,25 +57,59 @@ def search(
 
     Raises:
         InputError: the recipe is wrong, differs from that of the existing study, or the study is being run elsewhere.
-        Interrupted: Ctrl-C; what finished is in the ledger, the same call goes on.
+        StudyError: the disk is full, or the database went away; what finished is in the ledger, the same call goes on.
+        Interrupted: Ctrl-C; likewise.
     """
     changes = {**(overrides or {}), **parts, **({} if name is None else {"name": name})}
     parsed = load_recipe(str(recipe), changes)
     make, slots = executors[executor], parse_devices(devices)
     folder = runs_folder() / parsed.name
+    refuse_links(folder)
     check_home(folder, storage)
     benchmark = load_benchmark(parsed.benchmark, Path(parsed.data) if parsed.data else None)
     database = open_storage(folder, storage) if storage is not None else None
     quiet()
     now = _session(command or f"mrnn_search.search({str(recipe)!r}, …)")
-    with one_writer(folder), one_writer_of(storage, parsed.name):
+    with (
+        _explained(folder, storage),
+        one_writer(folder, now["command"]) as holder,
+        one_writer_of(storage, parsed.name, database, lambda: _told(database, parsed.name)),
+    ):
         if storage is not None:
             remember(folder, storage)
         ledger = _open_or_create(database or open_storage(folder, None), parsed, benchmark, now)
+        if database is not None:
+            ledger.set_holder(holder.to_dict())
         if not ledger.complete:
             with Driver(parsed, ledger, Checkpoints(folder / "checkpoints"), lambda: make(slots), on_progress) as driver:
                 driver.run()
     return Study(ledger, folder)
+
+
+FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up", errno.EFBIG: "a file has the largest size allowed here"}
+GO_ON = "everything that finished before is saved, the same command goes on"
+
+
+@contextlib.contextmanager
+def _explained(folder: Path, url: str | None) -> Iterator[None]:
+    """What can happen to a disk and a database, in one line.
+
+    Raises:
+        StudyError: it did.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise StudyError(f"the database failed ({reason(error, url)}); {GO_ON}", shown(url) if url else str(folder)) from error
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise StudyError(f"{FULL[error.errno]}; make room: {GO_ON}", str(folder)) from error
+
+
+def _told(storage: BaseStorage | None, name: str) -> Holder | None:
+    """Who runs study ``name``, as that process wrote it into the ledger."""
+    return Holder.of(Ledger(storage, name).holder) if storage is not None and Ledger.exists(storage, name) else None
 
 
 def _open_or_create(storage: BaseStorage, recipe: Recipe, benchmark: Benchmark, now: Mapping[str, Any]) -> Ledger:

@@ -18,7 +18,7 @@ from ..search.checkpoints import Checkpoints
 from ..search.finalists import FINALIST
 from ..search.ledger import Ledger, TrialView
 from ..search.recipe import check_name
-from ..search.storage import LEDGER, POINTER, check_home, open_storage
+from ..search.storage import LEDGER, POINTER, check_home, open_storage, refuse_links
 from .export import export
 from .leaderboard import confirmed, curves_frame, difference, leaderboard_frame, reference_candidate, trials_frame
 from .report import ReportData, write_report
@@ -240,6 +240,7 @@ def load_study(study: str | Path, *, storage: str | None = None) -> Study:
     folder = Path(study)
     if not any((folder / known).is_file() for known in (LEDGER, POINTER)):
         folder = runs_folder() / check_name(str(study))
+    refuse_links(folder)
     if storage is not None:
         return Study(Ledger(open_storage(folder, storage, reading=True), folder.name), folder)
     check_home(folder, None)  # says where the ledger is, if it is not here

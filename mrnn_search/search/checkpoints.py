@@ -32,10 +32,14 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(key, epoch)
         temporary = path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:  # a full disk: what is there of it is of no use to anyone
+            temporary.unlink(missing_ok=True)
+            raise
         temporary.replace(path)
         handle = os.open(self.folder, os.O_RDONLY)  # the new name itself must outlive a power cut
         try:

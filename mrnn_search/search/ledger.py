@@ -3,7 +3,7 @@
 Layout (schema 1). One search is a few Optuna studies of one storage, one a **group**:
 
 * ``NAME``: the screening of the search (group "search"); its user attributes hold ``schema``, ``recipe``, ``meta``,
-  ``complete``;
+  ``complete``, in a database ``holder``;
 * ``NAME/<baseline>``: the tuning of one baseline over its training hyper-parameters;
 * ``NAME/confirmation``: one trial for each finalist and seed; only there a rung may have a ``test_value``.
 
@@ -131,7 +131,7 @@ def _view(group: str, trial: FrozenTrial) -> TrialView:
 class Ledger:
     """One search's ledger.
 
-    Used from one thread of one process, the head, which holds the study's lock while it writes (`storage.one_writer`);
+    Used from one thread of one process, the head, which holds the study's lock while it writes (`claims.one_writer`);
     readers need no lock and see whole records only.
 
     Args:
@@ -189,6 +189,15 @@ class Ledger:
     def meta(self) -> dict[str, Any]:
         """Versions, data fingerprint, device, time of creation, command."""
         return dict(self._main.user_attrs["meta"])
+
+    @property
+    def holder(self) -> object:
+        """Who runs the study or ran it last, in a database (`claims.Holder`); None in a file, whose folder says it."""
+        return self._main.user_attrs.get("holder")
+
+    def set_holder(self, holder: Mapping[str, Any]) -> None:
+        """Say who runs the study."""
+        self._main.set_user_attr("holder", dict(holder))
 
     @property
     def complete(self) -> bool:
