@@ -29,6 +29,9 @@ def run(
         str | None, typer.Option("--storage", metavar="URL", help="Database for the ledger.  [default: a journal file]")
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the study.  [default: the recipe's]")] = None,
+    fork: Annotated[
+        str | None, typer.Option("--fork", metavar="NEWNAME", help="Begin a new study with what still counts of this one's trials.")
+    ] = None,
     executor: Annotated[str, typer.Option("--executor", help="Who trains: local (processes) or ray (Ray Tune).")] = "local",
     devices: Annotated[
         str | None, typer.Option("--devices", metavar="LIST", help="One worker for each, e.g. cuda:0,cuda:1.  [default: one a processor]")
@@ -43,7 +46,7 @@ def run(
     from ..search.overrides import parse_set
     from .progress import Bar
 
-    command = _command(recipe, changes, storage, name, executor, devices)
+    command = _command(recipe, changes, storage, name, fork, executor, devices)
     _say_if_slow(devices)
     worked = False
     with Bar() as bar:
@@ -61,7 +64,9 @@ def run(
                 executor=executor,
                 devices=devices,
                 on_progress=show,
-                command=_command(recipe, changes, None, name, executor, devices),
+                command=_command(recipe, changes, None, name, fork, executor, devices),
+                fork=fork,
+                on_fork=lambda forked: say(str(forked)),
                 overrides=parse_set(changes or []),
             )
         except KeyboardInterrupt:  # the head's own `Interrupted` too
@@ -80,14 +85,16 @@ def _say_if_slow(devices: str | None) -> None:
             say(f"no fused CPU kernels: {found}. Cells train on torch's kernels or step by step, a few times slower")
 
 
-def _command(recipe: str, changes: list[str] | None, storage: str | None, name: str | None, executor: str, devices: str | None) -> str:
+def _command(
+    recipe: str, changes: list[str] | None, storage: str | None, name: str | None, fork: str | None, executor: str, devices: str | None
+) -> str:
     """What to type to run this again, the storage's password left out."""
     from ..search.storage import shown
 
     words = ["mrnn-search", "run", recipe]
     for change in changes or ():
         words += ["--set", change]
-    for option, value in (("--storage", storage and shown(storage)), ("--name", name), ("--devices", devices)):
+    for option, value in (("--storage", storage and shown(storage)), ("--name", name), ("--fork", fork), ("--devices", devices)):
         words += [option, value] if value else []
     return shlex.join(words + (["--executor", executor] if executor != "local" else []))
 

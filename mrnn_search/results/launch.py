@@ -23,11 +23,13 @@ from ..search.checkpoints import Checkpoints
 from ..search.claims import Holder, one_writer, one_writer_of
 from ..search.driver import Driver, Progress
 from ..search.executors import executors, parse_devices
-from ..search.ledger import Ledger
+from ..search.fork import Forked, check_comparable
+from ..search.fork import fork as fork_trials
+from ..search.ledger import SEARCH, Ledger
 from ..search.overrides import diff
 from ..search.recipe import Recipe, load_recipe
-from ..search.storage import check_home, open_storage, reason, refuse_links, remember, shown
-from .study import Study, quiet, runs_folder
+from ..search.storage import LEDGER, check_home, open_storage, reason, refuse_links, remember, shown
+from .study import Study, load_study, quiet, runs_folder
 
 
 def search(
@@ -39,6 +41,8 @@ def search(
     devices: str | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     command: str | None = None,
+    fork: str | None = None,
+    on_fork: Callable[[Forked], None] = lambda forked: None,
     overrides: Mapping[str, Any] | None = None,
     **parts: Any,
 ) -> Study:
@@ -52,6 +56,9 @@ def search(
         devices: one worker for each, e.g. "cuda:0,cuda:1"; without it one for each processor.
         on_progress: called with a `Progress` after every change.
         command: how the caller would run it again; goes into the report.
+        fork: name of a new study, which begins with what still counts of the trials of the recipe's own study: see
+            `mrnn_search.search.fork`.
+        on_fork: called with what came along.
         overrides: what to change in the recipe, as nested data.
         **parts: the same by part, e.g. ``budget={"trials": 64}``.
 
@@ -62,6 +69,9 @@ def search(
     """
     changes = {**(overrides or {}), **parts, **({} if name is None else {"name": name})}
     parsed = load_recipe(str(recipe), changes)
+    origin = None if fork is None else parsed.name
+    if fork is not None:
+        parsed = load_recipe(str(recipe), {**changes, "name": fork})
     make, slots = executors[executor], parse_devices(devices)
     folder = runs_folder() / parsed.name
     refuse_links(folder)
@@ -69,6 +79,8 @@ def search(
     benchmark = load_benchmark(parsed.benchmark, Path(parsed.data) if parsed.data else None)
     database = open_storage(folder, storage) if storage is not None else None
     quiet()
+    if origin is not None and not (folder / LEDGER).exists() and not (database and Ledger.exists(database, parsed.name)):
+        check_comparable(load_study(origin, storage=storage)._ledger, parsed, benchmark.fingerprint)  # before anything is made
     now = _session(command or f"mrnn_search.search({str(recipe)!r}, …)")
     with (
         _explained(folder, storage),
@@ -80,6 +92,7 @@ def search(
         ledger = _open_or_create(database or open_storage(folder, None), parsed, benchmark, now)
         if database is not None:
             ledger.set_holder(holder.to_dict())
+        _fork(ledger, origin, folder, storage, parsed, benchmark, on_fork)
         if not ledger.complete:
             with Driver(parsed, ledger, Checkpoints(folder / "checkpoints"), lambda: make(slots), on_progress) as driver:
                 driver.run()
@@ -127,8 +140,8 @@ def _open_or_create(storage: BaseStorage, recipe: Recipe, benchmark: Benchmark, 
     changes = diff(_described(known, wanted, raised), wanted)
     if changes:
         text = "\n  ".join(changes)
-        message = f"this study was begun with another recipe:\n  {text}\ngive the new one a name of its own with --name"
-        raise InputError(message, f'study "{name}"')
+        way_out = "begin a new one: --name NAME from nothing, --fork NAME with what still counts of this one's trials"
+        raise InputError(f"this study was begun with another recipe:\n  {text}\n{way_out}", f'study "{name}"')
     before, here = meta["benchmark"]["fingerprint"], benchmark.fingerprint
     if before != here:
         raise InputError(f"its data was {before[:12]}…, the data here is {here[:12]}…: values would not compare", f'study "{name}"')
@@ -154,6 +167,36 @@ def _session(command: str) -> dict[str, Any]:
         "versions": {"mrnn_search": __version__, "python": platform.python_version(), **_versions("torch", "optuna", "numpy", "ray")},
         "machine": {"platform": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
     }
+
+
+def _fork(
+    ledger: Ledger,
+    origin: str | None,
+    folder: Path,
+    storage: str | None,
+    recipe: Recipe,
+    benchmark: Benchmark,
+    on_fork: Callable[[Forked], None],
+) -> None:
+    """Begin with the trials of study ``origin``, or go on with that.
+
+    Raises:
+        InputError: the study was not begun from that one, or nothing of that one would count here.
+    """
+    known = ledger.fork.get("of")
+    if origin is None and known is None:
+        return
+    if known is None and ledger.trials(SEARCH) or origin not in (None, known or origin):
+        what = f"begun from {known}" if known else "there already, and was not begun from another"
+        raise InputError(f"is {what}; give --fork another name", f'study "{recipe.name}"')
+    if ledger.fork.get("done"):
+        return
+    source = load_study(str(origin or known), storage=storage)
+    check_comparable(source._ledger, recipe, benchmark.fingerprint)
+    ledger.set_fork(source.name, done=False)
+    there = Checkpoints(source.folder / "checkpoints")
+    on_fork(fork_trials(source._ledger, there, ledger, Checkpoints(folder / "checkpoints"), recipe))
+    ledger.set_fork(source.name, done=True)
 
 
 FACTS = ("name", "description", "metric", "direction", "input_size", "output_size", "licence", "source", "citation", "fingerprint", "sizes")

@@ -3,13 +3,13 @@
 Layout (schema 1). One search is a few Optuna studies of one storage, one a **group**:
 
 * ``NAME``: the screening of the search (group "search"); its user attributes hold ``schema``, ``recipe``, ``meta``,
-  ``complete``, in a database ``holder``;
+  ``complete``, in a database ``holder``, and ``fork`` if it was begun from another;
 * ``NAME/<baseline>``: the tuning of one baseline over its training hyper-parameters;
 * ``NAME/confirmation``: one trial for each finalist and seed; only there a rung may have a ``test_value``.
 
 A trial's user attributes: ``candidate`` (`Candidate.to_dict`), ``candidate_id``, ``cell_id``, ``seed``, ``cohort``; then
 ``rung/0``, ``rung/1`` … (`Rung`), each written in one piece when the lane got there; ``error`` of a failed one,
-``duplicate_of`` of one that was asked for but had been there, ``role`` of a confirmed one. Its intermediate values are
+``duplicate_of`` of one that was asked for but had been there, ``role`` of a confirmed one, ``forked_from`` of one that was copied. Its intermediate values are
 the validation metric by epoch.
 """
 
@@ -191,6 +191,15 @@ class Ledger:
         return dict(self._main.user_attrs["meta"])
 
     @property
+    def fork(self) -> dict[str, Any]:
+        """Of a study that was begun from another: ``of``, its name; ``done``, whether everything was copied. Else empty."""
+        return dict(self._main.user_attrs.get("fork", {}))
+
+    def set_fork(self, of: str, done: bool) -> None:
+        """Say which study this one is begun from, and whether everything of it was copied."""
+        self._main.set_user_attr("fork", {"of": of, "done": done})
+
+    @property
     def holder(self) -> object:
         """Who runs the study or ran it last, in a database (`claims.Holder`); None in a file, whose folder says it."""
         return self._main.user_attrs.get("holder")
@@ -279,6 +288,31 @@ class Ledger:
         )
         made = self.storage.create_new_trial(self._study(group)._study_id, template_trial=template)
         return self._view(group, self.storage.get_trial(made))
+
+    def adopt(self, trial: TrialView, proposal: Proposal | None, origin: Mapping[str, Any]) -> None:
+        """A trial of another ledger, as it stands, in one write: its number is the next of its group.
+
+        Args:
+            proposal: the point that it is in this study's space; None in a confirmation.
+            origin: ``study`` and ``number`` that it had there; becomes ``forked_from``.
+        """
+        attrs: dict[str, Any] = {name: getattr(trial, name) for name in ("candidate_id", "cell_id", "seed", "cohort")}
+        attrs |= {"candidate": trial.candidate.to_dict(), "forked_from": dict(origin)}
+        attrs |= {"role": trial.role} if trial.role else {}
+        attrs |= {name: value for name in ("error", "duplicate_of") if (value := getattr(trial, name)) is not None}
+        attrs |= {f"rung/{i}": dataclasses.asdict(rung) for i, rung in enumerate(trial.rungs)}
+        template = create_trial(
+            state=TrialState[trial.state],
+            value=trial.value if trial.state == "COMPLETE" else None,
+            params=dict(proposal.params) if proposal else {},
+            distributions=dict(proposal.distributions) if proposal else {},
+            user_attrs=attrs,
+            intermediate_values={row[0]: row[3] for rung in trial.rungs for row in rung.rows},
+        )
+        template.datetime_start = trial.started
+        if trial.finished is not None:
+            template.datetime_complete = trial.finished
+        self.storage.create_new_trial(self._study(trial.group)._study_id, template_trial=template)
 
     def record(self, trial: TrialView, rung: Rung) -> TrialView:
         """The lane reached its next rung: one write, then the curve for Optuna's own readers."""
