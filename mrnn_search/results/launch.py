@@ -29,7 +29,7 @@ from ..search.ledger import SEARCH, Ledger
 from ..search.overrides import diff
 from ..search.recipe import Recipe, load_recipe
 from ..search.storage import LEDGER, check_home, open_storage, reason, refuse_links, remember, shown
-from .study import Study, load_study, quiet, runs_folder
+from .study import Study, load_study, quiet, runs_folder, whole
 
 
 def search(
@@ -134,7 +134,7 @@ def _open_or_create(storage: BaseStorage, recipe: Recipe, benchmark: Benchmark, 
     name, wanted = recipe.name, recipe.to_dict()
     if not Ledger.exists(storage, name):
         return Ledger.create(storage, name, wanted, _meta(benchmark, now), benchmark.direction)
-    ledger = Ledger(storage, name)
+    ledger = whole(Ledger(storage, name))
     known, meta = ledger.recipe, ledger.meta
     raised = wanted["budget"]["trials"] > known["budget"]["trials"]
     changes = diff(_described(known, wanted, raised), wanted)

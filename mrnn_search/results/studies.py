@@ -10,22 +10,21 @@ import shutil
 import signal
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
 
 from .._registry import InputError, UnknownNameError
-from ..cells.spec import Candidate
 from ..search.claims import HOLDER, LOCK, Holder, held, holder_of, one_writer, one_writer_of, taken
+from ..search.finalists import ranked
 from ..search.ledger import CONFIRMATION, SEARCH, Ledger
 from ..search.recipe import check_name, is_name
 from ..search.storage import LEDGER, POINTER, check_home, open_storage, refuse_links, shown
-from .study import quiet, runs_folder
+from .study import quiet, runs_folder, whole
 
 LARGE = 16 * 2**20  # bytes; a longer journal takes seconds to read: of it, only the end is
 TAIL = 2**16
@@ -67,14 +66,16 @@ def overviews(storage: str | None = None) -> list[Overview]:
     if storage is not None:
         opened = open_storage(Path(), storage, reading=True)
         names = [name for name in optuna.study.get_all_study_names(opened) if "/" not in name and Ledger.exists(opened, name)]
-        return [_in_database(Ledger(opened, name), storage) for name in sorted(names)]
+        return [_in_database(whole(Ledger(opened, name)), storage) for name in sorted(names)]
     folders = (path for path in runs_folder().iterdir()) if runs_folder().is_dir() else ()
-    return [_in_folder(path) for path in sorted(folders) if is_name(path.name) and any((path / f).exists() for f in (LEDGER, POINTER, LOCK))]
+    return [
+        _in_folder(path) for path in sorted(folders) if is_name(path.name) and any((path / f).exists() for f in (LEDGER, POINTER, LOCK))
+    ]
 
 
 def _in_database(ledger: Ledger, url: str) -> Overview:
     running = taken(url, ledger.name)
-    ends = [t.datetime_complete or t.datetime_start for t in ledger.frozen(SEARCH)]
+    ends = [t.finished or t.started for group in ledger.groups() for t in ledger.trials(group)]
     active = max((end.timestamp() for end in ends if end is not None), default=None)
     return _read(ledger, Holder.of(ledger.holder) if running else None, running, None if active is None else _iso(active))
 
@@ -95,40 +96,27 @@ def _in_folder(folder: Path) -> Overview:
             size = f"{path.stat().st_size / 2**20:.0f} MiB of ledger are not read here; mrnn-search studies {name}"
             state = "running" if running else "complete" if _complete_at_its_end(path) else "unknown"
             return Overview(name, state, who or size, active=active)
-        return _read(Ledger(open_storage(folder, None, reading=True), name), holder, running, active)
+        return _read(whole(Ledger(open_storage(folder, None, reading=True), name)), holder, running, active)
     except (InputError, OSError) as error:  # one unreadable study must not hide the others
         return Overview(name, "damaged", str(error).splitlines()[0])
 
 
 def _read(ledger: Ledger, holder: Holder | None, running: bool, active: str | None) -> Overview:
     state = "running" if running else "complete" if ledger.complete else "unfinished"
-    search = [t for t in ledger.frozen(SEARCH) if "duplicate_of" not in t.user_attrs]
-    confirmed = ledger.frozen(CONFIRMATION) if CONFIRMATION in ledger.groups() else []
-    best = _best(search, ledger.direction)
+    search = [t for t in ledger.trials(SEARCH) if t.duplicate_of is None]
+    best = next(iter(ranked(search, ledger.direction)), None)
     return Overview(
         name=ledger.name,
         state=state,
         note=str(holder or "by another process") if running else "",
-        tried=sum(t.state.is_finished() for t in search),
+        tried=sum(not t.running for t in search),
         budget=ledger.recipe["budget"]["trials"],
-        confirmed=sum(t.state.is_finished() for t in confirmed),
+        confirmed=sum(not t.running for t in ledger.trials(CONFIRMATION)),
         benchmark=ledger.meta["benchmark"]["name"],
-        best=None if best is None else Candidate.from_dict(best[1].user_attrs["candidate"]).spec.name,
-        value=None if best is None else best[0],
+        best=None if best is None else best.candidate.spec.name,
+        value=None if best is None else best.value,
         active=active,
     )
-
-
-def _best(trials: Sequence[FrozenTrial], direction: str) -> tuple[float, FrozenTrial] | None:
-    """Of those that got furthest, the best, and its value: as `finalists.ranked`, from the curves alone."""
-    choose, sign = (max, 1) if direction == "maximize" else (min, -1)
-    with_values = [
-        (max(t.intermediate_values), choose(t.intermediate_values.values()), t)
-        for t in trials
-        if t.intermediate_values and t.state != TrialState.FAIL
-    ]
-    top = max(with_values, key=lambda row: (row[0], sign * row[1], -row[2].number), default=None)
-    return None if top is None else (top[1], top[2])
 
 
 def _complete_at_its_end(path: Path) -> bool:

@@ -51,7 +51,7 @@ class Checkpoints:
         """The state of lane ``key`` after ``epoch`` epochs; None if it is not there, or is not what ``digest`` (`digest_of`) says."""
         try:
             data = self._path(key, epoch).read_bytes()
-        except FileNotFoundError:
+        except OSError:  # gone, or a disk that cannot read it
             return None
         return data if digest_of(data) == digest else None
 

@@ -31,6 +31,7 @@ from .._registry import InputError
 from ..cells.rules.base import define
 from ..cells.spec import Candidate
 from .sampler import Proposal
+from .soundness import problem
 
 Direction = Literal["maximize", "minimize"]
 SCHEMA = 1
@@ -152,8 +153,12 @@ class Ledger:
         if attrs.get("schema") != SCHEMA:
             what = f"its schema is {attrs['schema']}, this version reads {SCHEMA}" if "schema" in attrs else "it is no study of mrnn-search"
             raise InputError(what, f'study "{name}"')
-        for rule, told in attrs["recipe"].get("space", {}).get("rules", {}).items():
-            define(rule, told)  # the user's own, who need not have registered it in this process
+        try:
+            dict(attrs["meta"])
+            for rule, told in attrs["recipe"].get("space", {}).get("rules", {}).items():
+                define(rule, told)  # the user's own, who need not have registered it in this process
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"its ledger is damaged: {type(error).__name__}: {error}", f'study "{name}"') from None
         self._studies: dict[str, Study] = {SEARCH: self._main}
         self._finished: dict[tuple[str, int], TrialView] = {}  # a finished trial never changes: parsed once
 
@@ -234,8 +239,11 @@ class Ledger:
     def _study(self, group: str) -> Study:
         """The Optuna study of ``group``, made if it is not there (writers only: see `trials`)."""
         if group not in self._studies:
-            name, direction = f"{self.name}/{group}", self.direction
-            self._studies[group] = optuna.create_study(storage=self.storage, study_name=name, direction=direction, load_if_exists=True)
+            name = f"{self.name}/{group}"
+            if name in optuna.study.get_all_study_names(self.storage):  # `create_study` would write, though it is there
+                self._studies[group] = optuna.load_study(study_name=name, storage=self.storage)
+            else:
+                self._studies[group] = optuna.create_study(storage=self.storage, study_name=name, direction=self.direction)
         return self._studies[group]
 
     def groups(self) -> list[str]:
@@ -254,10 +262,24 @@ class Ledger:
     def _view(self, group: str, trial: FrozenTrial) -> TrialView:
         known = self._finished.get((group, trial.number))
         if known is None:
-            known = _view(group, trial)
+            known = self._sound(group, trial)
             if trial.state.is_finished():
                 self._finished[group, trial.number] = known
         return known
+
+    def _sound(self, group: str, trial: FrozenTrial) -> TrialView:
+        """Raises:
+        InputError: the trial is not what this package writes.
+        """
+        try:
+            view = _view(group, trial)
+            wrong = problem(view)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+            wrong = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        if wrong is not None:
+            message = f"its ledger is damaged at {group}, trial {trial.number}: {wrong}; restore it from a copy"
+            raise InputError(message, f'study "{self.name}"') from None
+        return view
 
     def frozen(self, group: str) -> list[FrozenTrial]:
         """Every trial of ``group`` as Optuna has it: what a sampler learns from."""

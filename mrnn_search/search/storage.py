@@ -19,6 +19,7 @@ from .._registry import InputError
 
 LEDGER = "ledger.log"
 SECRET = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)  # names of query parameters that are not shown
+DAMAGE = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, AssertionError, RecursionError)
 POINTER = "storage"  # names the database of a study whose ledger is not in its folder; never its password
 
 
@@ -96,8 +97,9 @@ def open_storage(folder: Path, url: str | None, *, reading: bool = False) -> Bas
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
         return JournalStorage(_Journal(str(path), lock_obj=_KernelLock(path)))
-    except (ValueError, KeyError, TypeError, AssertionError) as error:  # what a line that is no record of Optuna's ends in
-        message = f"damaged: it has a line that is not a record ({error}); restore it from a copy, or move it away"
+    except DAMAGE as error:  # what a line that is no record of Optuna's ends in
+        what = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        message = f"damaged: it has a line that is not a record ({what}); restore it from a copy, or move it away"
         raise InputError(message, str(path)) from None
 
 
