@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-WORDS = """null true -1 0 1e999 .nan 99999999999999999999 [] {} '' ../.. a/b *x lstm 1e-3 [[[[[[ formulas choices when - # --- 2024-01-01 0x1F""".split()
-WORDS += ["&a [*a]", "!!python/name:os.system", "\u0000", "{a: {b: {c: ", "low: 2", "\t", "<<: *a"]
+WORDS = "null true -1 0 1e999 .nan 99999999999999999999 [] {} '' ../.. a/b *x lstm 1e-3 [[[[[[ formulas choices when - # ---".split()
+WORDS += ["&a [*a]", "!!python/name:os.system", "\u0000", "{a: {b: {c: ", "low: 2", "\t", "<<: *a", "2024-01-01", "0x1F"]
 VALUES: list[Any] = [None, True, False, 0, -1, 1, 2**31, 2**63, 10**30, 1e308, float("nan"), float("inf")]
 VALUES += ["", "x", "../../x", "\u0000", [], {}, [[]], {"": {}}, [1, "a"], "1" * 5000]
 MISTAKES = ["--help", "--", "-o", "--top", "-1", "a=b", "budget.trials=x", "=", "rungs.epochs=[", "--storage", "sqlite:///x/y/z.db", "x://"]
