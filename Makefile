@@ -11,7 +11,7 @@ BUILD  := hatchling editables
 TRITON := $(BIN)/python -c 'import platform, sys, torch; sys.exit(torch.version.cuda is None and platform.system() + platform.machine() == "Linuxx86_64")' \
           || $(PIP) triton==3.6.0
 
-.PHONY: search test test-all lint clean
+.PHONY: search test test-all chaos lint clean
 .DELETE_ON_ERROR:
 
 search: $(VENV)/.for-search
@@ -22,6 +22,9 @@ test: $(VENV)/.for-test
 
 test-all:
 	.ci/run
+
+chaos: $(VENV)/.for-test
+	MRNN_SEARCH_CHAOS=1 $(BIN)/python -m pytest tests/chaos -rP
 
 lint: $(VENV)/.for-lint
 	$(BIN)/ruff check .

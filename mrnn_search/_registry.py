@@ -30,6 +30,20 @@ class InputError(ValueError):
         super().__init__(f"{where}: {message}" if where else message)
 
 
+class StudyError(RuntimeError):
+    """A study cannot go on, and not for what the user gave: a full disk, a database that went away. One line, exit code 1.
+
+    Everything that finished is saved; the same command goes on.
+
+    Args:
+        message: what happened, and what to do.
+        where: the folder or the database.
+    """
+
+    def __init__(self, message: str, where: str = "") -> None:
+        super().__init__(f"{where}: {message}" if where else message)
+
+
 class SpecError(InputError):
     """A cell, layer or candidate that does not exist: a bad name, or a coefficient outside its range."""
 

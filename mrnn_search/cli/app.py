@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import catalogue, doctor, run, study
+from . import catalogue, doctor, manage, run, study
 from .bench import bench
 from .exits import guarded
 
@@ -38,9 +38,9 @@ def _options(
 
 
 for group, verbs in {
-    SEARCH: (run.run, run.check),
+    SEARCH: (run.run, run.check, manage.stop, manage.rm),
     LOOK: (study.leaderboard, study.trials, study.curves, study.compare, study.report, study.export, study.dashboard),
-    KNOW: (catalogue.spaces, catalogue.benchmarks, catalogue.cells, catalogue.rules, catalogue.studies, doctor.doctor),
+    KNOW: (catalogue.spaces, catalogue.benchmarks, catalogue.cells, catalogue.rules, manage.studies, doctor.doctor),
 }.items():
     for verb in verbs:
         app.command(rich_help_panel=group)(guarded(verb))

@@ -1,9 +1,8 @@
-"""Verbs that list what there is: spaces, benchmarks, cells, rules, studies. With a NAME, one of them in full."""
+"""Verbs that list what there is: spaces, benchmarks, cells, rules. With a NAME, one of them in full."""
 
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -182,31 +181,6 @@ def _coefficients(known: Any, values: Any = None) -> dict[str, str]:
         value = (values or {}).get(name, c.default)
         rows[name] = f"{value:<8g}  {c.allowed(name)}; {c.meaning}{'' if c.learnable else ' (not learnable)'}"
     return rows
-
-
-def studies(
-    name: NameArgument = None,
-    as_json: JsonOption = False,
-    storage: Annotated[str | None, typer.Option("--storage", metavar="URL", help="Where NAME's ledger is, if not in its folder.")] = None,
-) -> None:
-    """Studies in the runs folder ($MRNN_SEARCH_RUNS, or ./runs)."""
-    from ..results.study import load_study, runs_folder
-
-    if name is not None:
-        study = load_study(name, storage=storage)
-        show({"name": study.name, "folder": str(study.folder), "state": study.state, "recipe": study.recipe, **study.meta}, as_json)
-        return
-    rows = []
-    for folder in sorted(Path(runs_folder()).glob("*/")):
-        if not folder.is_dir() or not any(folder.iterdir()):
-            continue
-        try:
-            study = load_study(str(folder))
-            rows.append({"name": folder.name, "state": study.state, "trials": len(study.trials())})
-        except InputError as error:  # one unreadable study must not hide the others
-            rows.append({"name": folder.name, "state": f"unreadable: {error}", "trials": None})
-    shown = rows if as_json else [{"name": r["name"], "line": f"{r['state']}, {r['trials']} trials"} for r in rows]
-    lines(shown, as_json)
 
 
 def _first_line(thing: object) -> str:

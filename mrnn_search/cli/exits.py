@@ -10,7 +10,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 
 import typer
 
-from .._registry import InputError
+from .._registry import InputError, StudyError
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 DEBUG = "MRNN_SEARCH_DEBUG"  # set to anything: errors come with their traceback
@@ -34,6 +34,9 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
         except InputError as error:
             say(f"error: {error}")
             raise typer.Exit(WRONG_INPUT) from None
+        except StudyError as error:
+            say(f"failed: {error}")
+            raise typer.Exit(FAILED) from None
         except KeyboardInterrupt:
             say("interrupted")
             raise typer.Exit(INTERRUPTED) from None

@@ -30,6 +30,9 @@ def run(
         str | None, typer.Option("--storage", metavar="URL", help="Database for the ledger.  [default: a journal file]")
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the study.  [default: the recipe's]")] = None,
+    fork: Annotated[
+        str | None, typer.Option("--fork", metavar="NEWNAME", help="Begin a new study with what still counts of this one's trials.")
+    ] = None,
     executor: Annotated[str, typer.Option("--executor", help="Who trains: local (processes) or ray (Ray Tune).")] = "local",
     devices: Annotated[
         str | None, typer.Option("--devices", metavar="LIST", help="One worker for each, e.g. cuda:0,cuda:1.  [default: one a processor]")
@@ -59,6 +62,7 @@ def run(
 
     told = {
         "--name": name,
+        "--fork": fork,
         "--executor": executor if executor != "local" else None,
         "--devices": devices,
         "--workers": workers,
@@ -89,6 +93,8 @@ def run(
                 ray_address=ray_address,
                 on_progress=show,
                 command=_command(recipe, changes, told),
+                fork=fork,
+                on_fork=lambda forked: say(str(forked)),
                 overrides=parse_set(changes or []),
             )
         except KeyboardInterrupt:  # the head's own `Interrupted` too

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
+from sqlalchemy.exc import SQLAlchemyError
 
 from .. import __version__
-from .._registry import InputError
+from .._registry import InputError, StudyError
 from ..benchmarks import Benchmark, load_benchmark
 from ..search.checkpoints import Checkpoints
+from ..search.claims import Holder, one_writer, one_writer_of
 from ..search.driver import Driver, Progress
 from ..search.executors import Resources, executors
-from ..search.ledger import Ledger
+from ..search.fork import Forked, check_comparable
+from ..search.fork import fork as fork_trials
+from ..search.ledger import SEARCH, Ledger
 from ..search.overrides import diff
 from ..search.recipe import Recipe, load_recipe
-from ..search.storage import check_home, one_writer, one_writer_of, open_storage, remember
-from .study import Study, quiet, runs_folder
+from ..search.storage import LEDGER, check_home, open_storage, reason, refuse_links, remember, shown
+from .study import Study, load_study, quiet, runs_folder, whole
 
 
 def search(
@@ -38,6 +45,8 @@ def search(
     ray_address: str | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     command: str | None = None,
+    fork: str | None = None,
+    on_fork: Callable[[Forked], None] = lambda forked: None,
     overrides: Mapping[str, Any] | None = None,
     **parts: Any,
 ) -> Study:
@@ -54,32 +63,75 @@ def search(
         ray_address: "host:port" of a Ray cluster that executor "ray" joins, or "auto"; without it ``$RAY_ADDRESS``, or a local one.
         on_progress: called with a `Progress` after every change.
         command: how the caller would run it again; goes into the report.
+        fork: name of a new study, which begins with what still counts of the trials of the recipe's own study: see
+            `mrnn_search.search.fork`.
+        on_fork: called with what came along.
         overrides: what to change in the recipe, as nested data.
         **parts: the same by part, e.g. ``budget={"trials": 64}``.
 
     Raises:
         InputError: the recipe is wrong, differs from that of the existing study, or the study is being run elsewhere.
-        Interrupted: Ctrl-C; what finished is in the ledger, the same call goes on.
+        StudyError: the disk is full, or the database went away; what finished is in the ledger, the same call goes on.
+        Interrupted: Ctrl-C; likewise.
     """
     changes = {**(overrides or {}), **parts, **({} if name is None else {"name": name})}
     parsed = load_recipe(str(recipe), changes)
     wanted = {"workers": workers, "cpus": cpus_per_worker, "gpus": gpus_per_worker}
     told = {**parsed.resources.model_dump(), **{key: value for key, value in wanted.items() if value is not None}}
     make, resources = executors[executor], Resources(devices=devices, ray_address=ray_address, **told)
+    origin = None if fork is None else parsed.name
+    if fork is not None:
+        parsed = load_recipe(str(recipe), {**changes, "name": fork})
     folder = runs_folder() / parsed.name
+    refuse_links(folder)
     check_home(folder, storage)
     benchmark = load_benchmark(parsed.benchmark, Path(parsed.data) if parsed.data else None)
     database = open_storage(folder, storage) if storage is not None else None
     quiet()
+    if origin is not None and not (folder / LEDGER).exists() and not (database and Ledger.exists(database, parsed.name)):
+        check_comparable(load_study(origin, storage=storage)._ledger, parsed, benchmark.fingerprint)  # before anything is made
     now = _session(command or f"mrnn_search.search({str(recipe)!r}, …)")
-    with one_writer(folder), one_writer_of(storage, parsed.name):
+    with (
+        _explained(folder, storage),
+        one_writer(folder, now["command"]) as holder,
+        one_writer_of(storage, parsed.name, database, lambda: _told(database, parsed.name)),
+    ):
         if storage is not None:
             remember(folder, storage)
         ledger = _open_or_create(database or open_storage(folder, None), parsed, benchmark, now)
+        if database is not None:
+            ledger.set_holder(holder.to_dict())
+        _fork(ledger, origin, folder, storage, parsed, benchmark, on_fork)
         if not ledger.complete:
             with Driver(parsed, ledger, Checkpoints(folder / "checkpoints"), lambda: make(resources), on_progress) as driver:
                 driver.run()
     return Study(ledger, folder)
+
+
+FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up", errno.EFBIG: "a file has the largest size allowed here"}
+GO_ON = "everything that finished before is saved, the same command goes on"
+
+
+@contextlib.contextmanager
+def _explained(folder: Path, url: str | None) -> Iterator[None]:
+    """What can happen to a disk and a database, in one line.
+
+    Raises:
+        StudyError: it did.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise StudyError(f"the database failed ({reason(error, url)}); {GO_ON}", shown(url) if url else str(folder)) from error
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise StudyError(f"{FULL[error.errno]}; make room: {GO_ON}", str(folder)) from error
+
+
+def _told(storage: BaseStorage | None, name: str) -> Holder | None:
+    """Who runs study ``name``, as that process wrote it into the ledger."""
+    return Holder.of(Ledger(storage, name).holder) if storage is not None and Ledger.exists(storage, name) else None
 
 
 def _open_or_create(storage: BaseStorage, recipe: Recipe, benchmark: Benchmark, now: Mapping[str, Any]) -> Ledger:
@@ -91,14 +143,14 @@ def _open_or_create(storage: BaseStorage, recipe: Recipe, benchmark: Benchmark, 
     name, wanted = recipe.name, recipe.to_dict()
     if not Ledger.exists(storage, name):
         return Ledger.create(storage, name, wanted, _meta(benchmark, now), benchmark.direction)
-    ledger = Ledger(storage, name)
+    ledger = whole(Ledger(storage, name))
     known, meta = Recipe.from_dict(ledger.recipe).to_dict(), ledger.meta  # with today's defaults for what it did not have yet
     raised = wanted["budget"]["trials"] > known["budget"]["trials"]
     changes = diff(_described(known, wanted, raised), wanted)
     if changes:
         text = "\n  ".join(changes)
-        message = f"this study was begun with another recipe:\n  {text}\ngive the new one a name of its own with --name"
-        raise InputError(message, f'study "{name}"')
+        way_out = "begin a new one: --name NAME from nothing, --fork NAME with what still counts of this one's trials"
+        raise InputError(f"this study was begun with another recipe:\n  {text}\n{way_out}", f'study "{name}"')
     before, here = meta["benchmark"]["fingerprint"], benchmark.fingerprint
     if before != here:
         raise InputError(f"its data was {before[:12]}…, the data here is {here[:12]}…: values would not compare", f'study "{name}"')
@@ -124,6 +176,36 @@ def _session(command: str) -> dict[str, Any]:
         "versions": {"mrnn_search": __version__, "python": platform.python_version(), **_versions("torch", "optuna", "numpy", "ray")},
         "machine": {"platform": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
     }
+
+
+def _fork(
+    ledger: Ledger,
+    origin: str | None,
+    folder: Path,
+    storage: str | None,
+    recipe: Recipe,
+    benchmark: Benchmark,
+    on_fork: Callable[[Forked], None],
+) -> None:
+    """Begin with the trials of study ``origin``, or go on with that.
+
+    Raises:
+        InputError: the study was not begun from that one, or nothing of that one would count here.
+    """
+    known = ledger.fork.get("of")
+    if origin is None and known is None:
+        return
+    if known is None and ledger.trials(SEARCH) or origin not in (None, known or origin):
+        what = f"begun from {known}" if known else "there already, and was not begun from another"
+        raise InputError(f"is {what}; give --fork another name", f'study "{recipe.name}"')
+    if ledger.fork.get("done"):
+        return
+    source = load_study(str(origin or known), storage=storage)
+    check_comparable(source._ledger, recipe, benchmark.fingerprint)
+    ledger.set_fork(source.name, done=False)
+    there = Checkpoints(source.folder / "checkpoints")
+    on_fork(fork_trials(source._ledger, there, ledger, Checkpoints(folder / "checkpoints"), recipe))
+    ledger.set_fork(source.name, done=True)
 
 
 FACTS = ("name", "description", "metric", "direction", "input_size", "output_size", "licence", "source", "citation", "fingerprint", "sizes")

@@ -18,7 +18,7 @@ from ..search.checkpoints import Checkpoints
 from ..search.finalists import FINALIST
 from ..search.ledger import Ledger, TrialView
 from ..search.recipe import check_name
-from ..search.storage import LEDGER, POINTER, check_home, open_storage
+from ..search.storage import LEDGER, POINTER, check_home, open_storage, refuse_links
 from .export import export
 from .leaderboard import confirmed, curves_frame, difference, leaderboard_frame, reference_candidate, trials_frame
 from .report import ReportData, write_report
@@ -225,6 +225,43 @@ class Study:
         return self._compare(key, reference, "This cell", self._label(reference)).verdict
 
 
+FACTS = {name: str for name in ("name", "description", "metric", "direction", "licence", "source", "citation", "fingerprint")}
+META: dict[str, Any] = {
+    "benchmark": {**FACTS, "input_size": int, "output_size": int, "sizes": {"test": int}},
+    "sessions": [{"started": str, "command": str, "versions": {}, "machine": {}}],
+}
+RECIPE: dict[str, Any] = {"name": str, "benchmark": str, "space": {"parameters": {}}, "budget": {"trials": int}, "rungs": {"epochs": [int]}}
+RECIPE |= {"baselines": {"cells": [str]}, "confirmation": {"seeds": int}, "seed": int, "description": str}
+
+
+def whole(ledger: Ledger) -> Ledger:
+    """``ledger``, if its recipe and what is told of its benchmark and its sessions have what is shown of them.
+
+    Raises:
+        InputError: something is missing.
+    """
+    for name, data, form in (("meta", ledger.meta, META), ("recipe", ledger.recipe, RECIPE)):
+        wrong = _misfit(data, form, name)
+        if wrong is not None:
+            raise InputError(f"its ledger is damaged: {wrong} is not what it should be; restore it from a copy", f'study "{ledger.name}"')
+    return ledger
+
+
+def _misfit(data: object, form: Any, path: str) -> str | None:
+    """Where ``data`` has not the form of ``form``: a type, a mapping of forms, or a list of things of one form."""
+    if isinstance(form, type):
+        return None if isinstance(data, form) and not isinstance(data, bool) else path
+    if not isinstance(data, type(form)):
+        return path
+    if isinstance(form, dict):
+        inner = ((f"{path}.{key}", data.get(key), part) for key, part in form.items())
+    else:
+        inner = ((f"{path}[{i}]", item, form[0]) for i, item in enumerate(data))
+        if not data and path.endswith("sessions"):
+            return path
+    return next((wrong for at, item, part in inner if (wrong := _misfit(item, part, at)) is not None), None)
+
+
 def quiet() -> None:
     """Optuna speaks of every trial at its default; here the ledger and the progress bar do."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -240,8 +277,9 @@ def load_study(study: str | Path, *, storage: str | None = None) -> Study:
     folder = Path(study)
     if not any((folder / known).is_file() for known in (LEDGER, POINTER)):
         folder = runs_folder() / check_name(str(study))
+    refuse_links(folder)
     if storage is not None:
-        return Study(Ledger(open_storage(folder, storage, reading=True), folder.name), folder)
+        return Study(whole(Ledger(open_storage(folder, storage, reading=True), folder.name)), folder)
     check_home(folder, None)  # says where the ledger is, if it is not here
     if not (folder / LEDGER).is_file():
         known = [path.parent.name for path in runs_folder().glob(f"*/{LEDGER}")]
@@ -250,4 +288,4 @@ def load_study(study: str | Path, *, storage: str | None = None) -> Study:
     names = [name for name in optuna.study.get_all_study_names(opened) if "/" not in name]
     if len(names) != 1:
         raise InputError(f"holds {len(names)} studies, where one was expected", str(folder / LEDGER))
-    return Study(Ledger(opened, names[0]), folder)
+    return Study(whole(Ledger(opened, names[0])), folder)

@@ -32,10 +32,14 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(key, epoch)
         temporary = path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:  # a full disk: what is there of it is of no use to anyone
+            temporary.unlink(missing_ok=True)
+            raise
         temporary.replace(path)
         handle = os.open(self.folder, os.O_RDONLY)  # the new name itself must outlive a power cut
         try:
@@ -47,7 +51,7 @@ class Checkpoints:
         """The state of lane ``key`` after ``epoch`` epochs; None if it is not there, or is not what ``digest`` (`digest_of`) says."""
         try:
             data = self._path(key, epoch).read_bytes()
-        except FileNotFoundError:
+        except OSError:  # gone, or a disk that cannot read it
             return None
         return data if digest_of(data) == digest else None
 

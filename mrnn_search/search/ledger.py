@@ -3,14 +3,14 @@
 Layout (schema 1). One search is a few Optuna studies of one storage, one a **group**:
 
 * ``NAME``: the screening of the search (group "search"); its user attributes hold ``schema``, ``recipe``, ``meta``,
-  ``complete``;
+  ``complete``, in a database ``holder``, and ``fork`` if it was begun from another;
 * ``NAME/<baseline>``: the tuning of one baseline over its training hyper-parameters;
 * ``NAME/confirmation``: one trial for each finalist and seed; only there a rung may have a ``test_value``.
 
 A trial's user attributes: ``candidate`` (`Candidate.to_dict`), ``candidate_id``, ``cell_id``, ``seed``, ``cohort``; then
 ``rung/0``, ``rung/1`` … (`Rung`), each written in one piece when the lane got there; ``error`` of a failed one,
-``duplicate_of`` of one that was asked for but had been there, ``role`` of a confirmed one. Its intermediate values are
-the validation metric by epoch.
+``duplicate_of`` of one that was asked for but had been there, ``role`` of a confirmed one, ``forked_from`` of one that was
+copied. Its intermediate values are the validation metric by epoch.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from .._registry import InputError
 from ..cells.rules.base import define
 from ..cells.spec import Candidate
 from .sampler import Proposal
+from .soundness import problem
 
 Direction = Literal["maximize", "minimize"]
 SCHEMA = 1
@@ -131,7 +132,7 @@ def _view(group: str, trial: FrozenTrial) -> TrialView:
 class Ledger:
     """One search's ledger.
 
-    Used from one thread of one process, the head, which holds the study's lock while it writes (`storage.one_writer`);
+    Used from one thread of one process, the head, which holds the study's lock while it writes (`claims.one_writer`);
     readers need no lock and see whole records only.
 
     Args:
@@ -152,8 +153,12 @@ class Ledger:
         if attrs.get("schema") != SCHEMA:
             what = f"its schema is {attrs['schema']}, this version reads {SCHEMA}" if "schema" in attrs else "it is no study of mrnn-search"
             raise InputError(what, f'study "{name}"')
-        for rule, told in attrs["recipe"].get("space", {}).get("rules", {}).items():
-            define(rule, told)  # the user's own, who need not have registered it in this process
+        try:
+            dict(attrs["meta"])
+            for rule, told in attrs["recipe"].get("space", {}).get("rules", {}).items():
+                define(rule, told)  # the user's own, who need not have registered it in this process
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"its ledger is damaged: {type(error).__name__}: {error}", f'study "{name}"') from None
         self._studies: dict[str, Study] = {SEARCH: self._main}
         self._finished: dict[tuple[str, int], TrialView] = {}  # a finished trial never changes: parsed once
 
@@ -191,6 +196,24 @@ class Ledger:
         return dict(self._main.user_attrs["meta"])
 
     @property
+    def fork(self) -> dict[str, Any]:
+        """Of a study that was begun from another: ``of``, its name; ``done``, whether everything was copied. Else empty."""
+        return dict(self._main.user_attrs.get("fork", {}))
+
+    def set_fork(self, of: str, done: bool) -> None:
+        """Say which study this one is begun from, and whether everything of it was copied."""
+        self._main.set_user_attr("fork", {"of": of, "done": done})
+
+    @property
+    def holder(self) -> object:
+        """Who runs the study or ran it last, in a database (`claims.Holder`); None in a file, whose folder says it."""
+        return self._main.user_attrs.get("holder")
+
+    def set_holder(self, holder: Mapping[str, Any]) -> None:
+        """Say who runs the study."""
+        self._main.set_user_attr("holder", dict(holder))
+
+    @property
     def complete(self) -> bool:
         """The recipe's whole budget is done and confirmed."""
         return bool(self._main.user_attrs.get("complete", False))
@@ -216,8 +239,11 @@ class Ledger:
     def _study(self, group: str) -> Study:
         """The Optuna study of ``group``, made if it is not there (writers only: see `trials`)."""
         if group not in self._studies:
-            name, direction = f"{self.name}/{group}", self.direction
-            self._studies[group] = optuna.create_study(storage=self.storage, study_name=name, direction=direction, load_if_exists=True)
+            name = f"{self.name}/{group}"
+            if name in optuna.study.get_all_study_names(self.storage):  # `create_study` would write, though it is there
+                self._studies[group] = optuna.load_study(study_name=name, storage=self.storage)
+            else:
+                self._studies[group] = optuna.create_study(storage=self.storage, study_name=name, direction=self.direction)
         return self._studies[group]
 
     def groups(self) -> list[str]:
@@ -236,10 +262,24 @@ class Ledger:
     def _view(self, group: str, trial: FrozenTrial) -> TrialView:
         known = self._finished.get((group, trial.number))
         if known is None:
-            known = _view(group, trial)
+            known = self._sound(group, trial)
             if trial.state.is_finished():
                 self._finished[group, trial.number] = known
         return known
+
+    def _sound(self, group: str, trial: FrozenTrial) -> TrialView:
+        """Raises:
+        InputError: the trial is not what this package writes.
+        """
+        try:
+            view = _view(group, trial)
+            wrong = problem(view)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+            wrong = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        if wrong is not None:
+            message = f"its ledger is damaged at {group}, trial {trial.number}: {wrong}; restore it from a copy"
+            raise InputError(message, f'study "{self.name}"') from None
+        return view
 
     def frozen(self, group: str) -> list[FrozenTrial]:
         """Every trial of ``group`` as Optuna has it: what a sampler learns from."""
@@ -270,6 +310,31 @@ class Ledger:
         )
         made = self.storage.create_new_trial(self._study(group)._study_id, template_trial=template)
         return self._view(group, self.storage.get_trial(made))
+
+    def adopt(self, trial: TrialView, proposal: Proposal | None, origin: Mapping[str, Any]) -> None:
+        """A trial of another ledger, as it stands, in one write: its number is the next of its group.
+
+        Args:
+            proposal: the point that it is in this study's space; None in a confirmation.
+            origin: ``study`` and ``number`` that it had there; becomes ``forked_from``.
+        """
+        attrs: dict[str, Any] = {name: getattr(trial, name) for name in ("candidate_id", "cell_id", "seed", "cohort")}
+        attrs |= {"candidate": trial.candidate.to_dict(), "forked_from": dict(origin)}
+        attrs |= {"role": trial.role} if trial.role else {}
+        attrs |= {name: value for name in ("error", "duplicate_of") if (value := getattr(trial, name)) is not None}
+        attrs |= {f"rung/{i}": dataclasses.asdict(rung) for i, rung in enumerate(trial.rungs)}
+        template = create_trial(
+            state=TrialState[trial.state],
+            value=trial.value if trial.state == "COMPLETE" else None,
+            params=dict(proposal.params) if proposal else {},
+            distributions=dict(proposal.distributions) if proposal else {},
+            user_attrs=attrs,
+            intermediate_values={row[0]: row[3] for rung in trial.rungs for row in rung.rows},
+        )
+        template.datetime_start = trial.started
+        if trial.finished is not None:
+            template.datetime_complete = trial.finished
+        self.storage.create_new_trial(self._study(trial.group)._study_id, template_trial=template)
 
     def record(self, trial: TrialView, rung: Rung) -> TrialView:
         """The lane reached its next rung: one write, then the curve for Optuna's own readers."""

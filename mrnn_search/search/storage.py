@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import optuna
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
@@ -21,6 +19,7 @@ from .._registry import InputError
 
 LEDGER = "ledger.log"
 SECRET = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)  # names of query parameters that are not shown
+DAMAGE = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, AssertionError, RecursionError)
 POINTER = "storage"  # names the database of a study whose ledger is not in its folder; never its password
 
 
@@ -39,9 +38,22 @@ class _KernelLock(JournalFileOpenLock):
         self._lock.release()
 
 
+class _Journal(JournalFileBackend):
+    """Optuna's journal file; a record that could not be written whole (a full disk) is taken back, or it would join the next one."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        size = os.path.getsize(self._file_path)  # the head alone writes
+        try:
+            super().append_logs(logs)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.truncate(self._file_path, size)
+            raise
+
+
 def shown(url: str) -> str:
     """``url`` without its secrets."""
-    address = _parsed(url)
+    address = parsed(url)
     hidden = {key: "***" for key in address.query if SECRET.search(key)}
     return address.update_query_dict(hidden).render_as_string(hide_password=True)
 
@@ -52,7 +64,12 @@ def _secrets(address: URL) -> list[str]:
     return [text for text in (address.password, *flat) if text]
 
 
-def _parsed(url: str) -> URL:
+def parsed(url: str) -> URL:
+    """The parts of ``url``.
+
+    Raises:
+        InputError: it is no database URL; never repeats it.
+    """
     try:
         address = make_url(url)
     except (ArgumentError, ValueError):
@@ -79,9 +96,10 @@ def open_storage(folder: Path, url: str | None, *, reading: bool = False) -> Bas
         _check_journal(path)
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=_KernelLock(path)))
-    except (ValueError, KeyError, TypeError, AssertionError) as error:  # what a line that is no record of Optuna's ends in
-        message = f"damaged: it has a line that is not a record ({error}); restore it from a copy, or move it away"
+        return JournalStorage(_Journal(str(path), lock_obj=_KernelLock(path)))
+    except DAMAGE as error:  # what a line that is no record of Optuna's ends in
+        what = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        message = f"damaged: it has a line that is not a record ({what}); restore it from a copy, or move it away"
         raise InputError(message, str(path)) from None
 
 
@@ -102,8 +120,8 @@ def _check_journal(path: Path) -> None:
 
 
 def _database(url: str, reading: bool) -> BaseStorage:
-    address = _parsed(url)
-    file = _sqlite_file(address)
+    address = parsed(url)
+    file = sqlite_file(address)
     if reading and file is not None and not file.exists():
         raise InputError(f"there is no file {file}", "--storage")
     try:
@@ -112,77 +130,38 @@ def _database(url: str, reading: bool) -> BaseStorage:
         extra = ": pip install 'mrnn-search[postgresql]'" if address.get_backend_name() == "postgresql" else ""
         raise InputError(f"no driver for {address.drivername} is installed{extra}", "--storage") from None
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        cause = str(getattr(error, "orig", None) or error.__cause__ or error).strip().splitlines()[0]
-        for secret in _secrets(address):
-            cause = cause.replace(secret, "***")
-        raise InputError(f"cannot open {shown(url)}: {cause}", "--storage") from None
+        raise InputError(f"cannot open {shown(url)}: {reason(error, url)}", "--storage") from None
 
 
-def _sqlite_file(address: URL) -> Path | None:
+def reason(error: BaseException, url: str | None = None) -> str:
+    """What a database said, in one line, without the secrets of ``url``."""
+    seen: BaseException | None = error
+    while seen is not None and (getattr(seen, "orig", None) or seen.__cause__):
+        seen = getattr(seen, "orig", None) or seen.__cause__
+    cause = (str(seen).strip() or type(seen).__name__).splitlines()[0]
+    for secret in _secrets(parsed(url)) if url is not None else ():
+        cause = cause.replace(secret, "***")
+    return cause
+
+
+def sqlite_file(address: URL) -> Path | None:
+    """The file of a SQLite database; None: another database, or one in memory."""
     in_memory = address.database in (None, "", ":memory:")
     return Path(str(address.database)) if address.get_backend_name() == "sqlite" and not in_memory else None
 
 
-@contextlib.contextmanager
-def one_writer_of(url: str | None, name: str) -> Iterator[None]:
-    """Hold study ``name`` of the database at ``url`` against heads in other folders and on other machines.
-
-    SQLite: a lock file beside the database. PostgreSQL: an advisory lock, which the server frees with the connection.
-    Other databases have no such lock here: there, one head at a time is the user's care.
+def refuse_links(folder: Path) -> None:
+    """Refuse a study whose folder, or a thing in it, is a symbolic link: what is written or deleted there would be elsewhere.
 
     Raises:
-        InputError: another head holds it.
+        InputError: says which.
     """
-    busy = InputError(f'study "{name}" is being run by another process', shown(url) if url else "")
-    address = _parsed(url) if url is not None else None
-    file = _sqlite_file(address) if address is not None else None
-    if file is not None:
-        lock = FileLock(f"{file}.{name}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise busy from None
-        try:
-            yield
-        finally:
-            lock.release()
-    elif address is not None and address.get_backend_name() == "postgresql":
-        number = int.from_bytes(hashlib.sha256(f"mrnn-search {name}".encode()).digest()[:8], "big", signed=True)
-        engine = create_engine(address)
-        try:
-            with engine.connect() as connection:
-                if not connection.scalar(text("SELECT pg_try_advisory_lock(:number)"), {"number": number}):
-                    raise busy
-                connection.commit()  # the lock belongs to the session; an open transaction would hold back vacuuming
-                yield
-        finally:
-            engine.dispose()
-    else:
-        yield
-
-
-@contextlib.contextmanager
-def one_writer(folder: Path) -> Iterator[None]:
-    """Hold the study in ``folder`` for this process; the kernel frees it when the process dies, however it dies.
-
-    Raises:
-        InputError: another process holds it; says which.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    holder = folder / "driver.pid"
-    lock = FileLock(folder / "driver.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        with contextlib.suppress(OSError):
-            raise InputError(f"this study is being run by process {holder.read_text().strip()}", str(folder)) from None
-        raise InputError("this study is being run by another process", str(folder)) from None
-    try:
-        holder.write_text(f"{os.getpid()}\n")
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
+    if folder.is_symlink():
+        raise InputError("is a symbolic link; allowed: a folder", str(folder))
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                raise InputError("is a symbolic link; allowed in a study's folder: files and folders", entry.path)
 
 
 def check_home(folder: Path, url: str | None) -> None:

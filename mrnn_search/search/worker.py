@@ -15,7 +15,6 @@ from ..benchmarks import Benchmark
 from ..engine.heap import give_back_freed, huge_pages, keep_freed
 from .packs import Pack, PackResult, failed_pack, train_pack
 
-# One thread: parallel are the packs
 ENVIRONMENT = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")} | huge_pages()
 PARENT_CHECK_S = 1.0
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
-import sys
 from pathlib import Path
 
 import optuna
 import pytest
 
 from mrnn_search._registry import InputError
-from mrnn_search.search.storage import LEDGER, check_home, one_writer, one_writer_of, open_storage, remember, shown
+from mrnn_search.search.checkpoints import Checkpoints
+from mrnn_search.search.storage import LEDGER, check_home, open_storage, refuse_links, remember, shown
 
 
 def test_a_half_written_journal_is_refused_with_what_to_do(tmp_path: Path) -> None:
@@ -56,26 +57,6 @@ def test_the_shown_url_has_no_password() -> None:
     assert shown("postgresql://me:hunter2@host/db") == "postgresql://me:***@host/db"
 
 
-def test_one_writer(tmp_path: Path) -> None:
-    code = "from pathlib import Path; from mrnn_search.search.storage import one_writer\n"
-    code += f"with one_writer(Path({str(tmp_path)!r})): print('in')"
-    with one_writer(tmp_path):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        assert "InputError" in done.stderr and "being run by process" in done.stderr
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout == "in\n", done.stderr
-
-
-def test_a_killed_writer_holds_nothing(tmp_path: Path) -> None:
-    code = (
-        "import os, signal; from pathlib import Path; from mrnn_search.search.storage import one_writer\n"
-        f"with one_writer(Path({str(tmp_path)!r})): os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
-    with one_writer(tmp_path):
-        pass
-
-
 def test_one_folder_has_one_ledger(tmp_path: Path) -> None:
     url, here, there = "postgresql://me:hunter2@host/db", tmp_path / "a", tmp_path / "b"
     check_home(there, url)
@@ -104,17 +85,32 @@ def test_a_reader_makes_no_file_and_bears_a_record_that_is_being_written(tmp_pat
     assert optuna.study.get_all_study_names(open_storage(tmp_path, None, reading=True)) == ["a"]
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_heads_in_two_folders_cannot_share_a_study(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    url = f"sqlite:///{tmp_path}/a.db" if kind == "sqlite" else str(request.getfixturevalue("postgresql"))
-    code = "import sys; from mrnn_search.search.storage import one_writer_of\n"
-    code += f"with one_writer_of({url!r}, sys.argv[1]): print('in')"
+def test_a_record_that_a_full_disk_cut_short_is_taken_back(tmp_path: Path) -> None:
+    """The next one would be written behind its first half, and both would be lost."""
+    study = optuna.create_study(storage=open_storage(tmp_path, None), study_name="a")
+    path = tmp_path / LEDGER
+    whole = path.read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 20, before[1]))
+    try:
+        with pytest.raises(OSError):
+            study.set_user_attr("b", "x" * 100)
+        with pytest.raises(OSError):
+            Checkpoints(tmp_path).save("search/0", 1, b"x" * 10_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == whole and [p.name for p in tmp_path.iterdir() if "epoch" in p.name] == []
+    study.set_user_attr("b", "y")
+    assert optuna.load_study(storage=open_storage(tmp_path, None), study_name="a").user_attrs == {"b": "y"}
 
-    def other(name: str) -> str:
-        done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, check=False)
-        return done.stdout + done.stderr
 
-    with one_writer_of(url, "s"):
-        assert "is being run by another process" in other("s")
-        assert other("t") == "in\n"
-    assert other("s") == "in\n"
+def test_symbolic_links_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    refuse_links(tmp_path / "real")
+    refuse_links(tmp_path / "not there")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(InputError, match="link: is a symbolic link"):
+        refuse_links(tmp_path / "link")
+    (tmp_path / "real" / "checkpoints").symlink_to(tmp_path)
+    with pytest.raises(InputError, match="checkpoints: is a symbolic link"):
+        refuse_links(tmp_path / "real")
