@@ -54,6 +54,16 @@ def count_space(space: Space) -> Count:
     return Count(len(seen), capped, continuous, None if capped or continuous else len(seen), _examples(space))
 
 
+def distinct_points(space: Space) -> Iterator[Point]:
+    """Of a space without continuous parameters every different candidate, as its first point."""
+    identity, seen = _Identity(space.visited), set()
+    for point in _points(space.visited, _discrete):
+        key = identity(point)
+        if key not in seen:
+            seen.add(key)
+            yield point
+
+
 class _Identity:
     """Point -> what its candidate's identity is made of.
 

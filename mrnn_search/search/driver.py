@@ -24,6 +24,7 @@ from .rungs import keep
 from .sampler import Proposer
 from .space import Space
 from .trainer import Trainer
+from .warm import start_points
 
 MAX_DUPLICATES = 100  # proposals in a row that were there already: the space is used up
 
@@ -133,7 +134,9 @@ class Driver:
             cohort, last = [], last + 1
         started = any(t.rungs or not t.running for t in cohort)
         room = 0 if started else min(self.recipe.search.cohort - len(cohort), budget - len(trials))
-        proposer = Proposer(self.recipe.search.sampler, self._direction, self.ledger.frozen(group)) if room > 0 else None
+        search, plan = self.recipe.search, self._seed("plan", group)
+        start = start_points(space, search.start.cells) if group == SEARCH else ()
+        proposer = Proposer(search, self._direction, self.ledger.frozen(group), seed=plan, start=start) if room > 0 else None
         duplicates = 0
         while proposer and room > 0 and duplicates < MAX_DUPLICATES:
             number = len(self.ledger.frozen(group))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, JsonValue, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from .._registry import InputError, UnknownNameError
@@ -15,8 +15,11 @@ from ..benchmarks import benchmarks
 from ..cells.presets import presets
 from .files import Place, display, read_yaml, resolve, shown
 from .overrides import diff, leaves, merged, parse_set
-from .sampler import samplers
+from .samplers import make_sampler
+from .samplers.by_name import find as find_sampler
+from .samplers.grid import grid_of
 from .space import Space, load_space
+from .warm import PAPER, start_points
 
 __all__ = ["Baselines", "Budget", "Confirmation", "Limits", "Recipe", "Rungs", "Search", "diff", "load_recipe", "parse_set"]
 
@@ -47,22 +50,62 @@ class Budget(_Part):
     trials: int = _whole(1)
 
 
+def _each_known(cells: tuple[str, ...], *more: str) -> tuple[str, ...]:
+    """Names of presets, or one of ``more``, each once."""
+    for name in cells:
+        if name not in presets() and name not in more:
+            raise UnknownNameError("cell", name, [*presets(), *more])
+    if len(set(cells)) < len(cells):
+        raise ValueError
+    return cells
+
+
+class Start(_Part):
+    """What a search begins with.
+
+    Attributes:
+        cells: names of presets, which are the first candidates; "paper" stands for those of the paper's cells that the space has.
+    """
+
+    cells: tuple[str, ...] = Field(default=(), strict=False, description="paper, or a list of names of cells, each once")
+
+    @field_validator("cells", mode="before")
+    @classmethod
+    def _one_name(cls, value: Any) -> Any:
+        return (value,) if value == PAPER else value
+
+    @field_validator("cells")
+    @classmethod
+    def _known_cells(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _each_known(value, PAPER)
+
+
 class Search(_Part):
     """How candidates are found.
 
     Attributes:
-        sampler: a registered sampler's name.
+        sampler: a registered sampler's name, or ``optuna:NAME``.
+        options: arguments of the sampler.
+        start: what it begins with.
         cohort: candidates that are asked for, trained and compared together.
     """
 
     sampler: str = Field(default="tpe", description="a sampler's name")
+    options: dict[str, JsonValue] = Field(default={}, description="a mapping from the sampler's options to their values")
+    start: Start = Field(default=Start(), description="a mapping with cells")
     cohort: int = _whole(1, default=12)
 
     @field_validator("sampler")
     @classmethod
     def _known_sampler(cls, value: str) -> str:
-        if value not in samplers:
-            raise UnknownNameError("sampler", value, samplers)
+        find_sampler(value)
+        return value
+
+    @field_validator("options")
+    @classmethod
+    def _known_options(cls, value: dict[str, JsonValue], info: ValidationInfo) -> dict[str, JsonValue]:
+        if "sampler" in info.data:
+            make_sampler(info.data["sampler"], 0, value)
         return value
 
 
@@ -100,12 +143,7 @@ class Baselines(_Part):
     @field_validator("cells")
     @classmethod
     def _known_cells(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            if name not in presets():
-                raise UnknownNameError("cell", name, presets())
-        if len(set(value)) < len(value):
-            raise ValueError
-        return value
+        return _each_known(value)
 
 
 class Confirmation(_Part):
@@ -168,7 +206,7 @@ class Recipe(_Part):
     data: str | None = Field(default=None, min_length=1, description="a folder, or null")
     seed: int = Field(default=0, ge=0, lt=2**63, description="a whole number, 0 <= seed < 2**63")
     budget: Budget = Field(description="a mapping with trials")
-    search: Search = Field(default=Search(), description="a mapping with sampler, cohort")
+    search: Search = Field(default=Search(), description="a mapping with sampler, options, start, cohort")
     rungs: Rungs = Field(description="a mapping with epochs, keep")
     baselines: Baselines = Field(default=Baselines(), description="a mapping with cells, trials")
     confirmation: Confirmation = Field(description="a mapping with top, seeds, epochs")
@@ -197,6 +235,13 @@ class Recipe(_Part):
         if not isinstance(epochs, (list, tuple)) or not epochs:
             return data
         return {**data, "confirmation": {**data.get("confirmation", {}), "epochs": epochs[-1]}}
+
+    @model_validator(mode="after")
+    def _search_fits_the_space(self) -> Recipe:
+        if self.search.sampler == "grid":
+            _at("search.sampler", lambda: grid_of(self.space, 0))
+        _at("search.start.cells", lambda: start_points(self.space, self.search.start.cells))
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data with every default filled in and the space's content; `from_dict` reads it back."""
@@ -253,6 +298,16 @@ def _space(value: str | Mapping[str, Any], place: Place) -> Space:
     return load_space(value)
 
 
+def _at(path: str, check: Callable[[], object]) -> None:
+    """Raises:
+    InputError: that of ``check``, at ``path``.
+    """
+    try:
+        check()
+    except InputError as error:
+        raise InputError(error.message, path) from None
+
+
 def _epochs_left_out(data: Any) -> bool:
     """Does the recipe leave ``confirmation.epochs`` to its default?"""
     confirmation = data.get("confirmation", {}) if isinstance(data, Mapping) else None
@@ -276,7 +331,7 @@ def _explain(error: ErrorDetails, place: Place) -> InputError:
     at = str(place.at(*error["loc"]))
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
-        return InputError(cause.message, at)
+        return InputError(cause.message, at if not cause.where else str(place.at(*cause.where.split("."))))
     if error["type"] == "extra_forbidden":
         return UnknownNameError("key", error["loc"][-1], model.model_fields, at)
     if error["type"] == "missing":
