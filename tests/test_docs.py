@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mrnn_search.cells.rules import rules
+from mrnn_search.search.recipe import Recipe, load_recipe
 from mrnn_search.search.space import Space, load_space
 
 PAGES = sorted((Path(__file__).parents[1] / "docs").glob("*.md"))
@@ -44,6 +45,10 @@ def test_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: 
     monkeypatch.setattr(rules, "_members", dict(rules._members))  # what the space defines ends with the test
     path = tmp_path / f"{name}.yaml"
     path.write_text(text, encoding="utf-8")
+    if "\nbenchmark:" in text:  # a recipe
+        recipe = load_recipe(str(path))
+        assert Recipe.from_dict(recipe.to_dict()) == recipe
+        return
     space = load_space(str(path))
     assert space.draw(20, 0)
     assert Space.from_dict(space.to_dict()) == space

@@ -108,7 +108,8 @@ class Driver:
             self._screen(name, self.recipe.space.for_cell(preset(name)), self.recipe.baselines.trials)
         tuned = {name: self.ledger.trials(name) for name in names}
         cells = {name: preset(name).cell_id for name in names}
-        self._confirm(finalists(self.ledger.trials(SEARCH), tuned, cells, self.recipe.confirmation.top, self._direction))
+        top, objectives = self.recipe.confirmation.top, self.recipe.search.objectives
+        self._confirm(finalists(self.ledger.trials(SEARCH), tuned, cells, top, self._direction, objectives))
         self.ledger.set_complete()
         self.checkpoints.keep_only(CONFIRMATION)
 

@@ -15,7 +15,8 @@ from ..benchmarks import benchmarks
 from ..cells.presets import presets
 from .files import Place, display, read_yaml, resolve, shown
 from .overrides import diff, leaves, merged, parse_set
-from .samplers import make_sampler
+from .pareto import COSTS, QUALITY
+from .samplers import Told, make_sampler
 from .samplers.by_name import find as find_sampler
 from .samplers.grid import grid_of
 from .space import Space, load_space
@@ -87,11 +88,16 @@ class Search(_Part):
         sampler: a registered sampler's name, or ``optuna:NAME``.
         options: arguments of the sampler.
         start: what it begins with.
+        objectives: the quality, and what is to be small beside it: "parameters" (how many numbers train), "seconds" (of training an
+            epoch, as measured: noisy, and another machine's are others).
         cohort: candidates that are asked for, trained and compared together.
     """
 
     sampler: str = Field(default="tpe", description="a sampler's name")
     options: dict[str, JsonValue] = Field(default={}, description="a mapping from the sampler's options to their values")
+    objectives: tuple[str, ...] = Field(
+        default=(QUALITY,), strict=False, description=f"a list that begins with {QUALITY}, then any of {', '.join(COSTS)}, each once"
+    )
     start: Start = Field(default=Start(), description="a mapping with cells")
     cohort: int = _whole(1, default=12)
 
@@ -106,6 +112,19 @@ class Search(_Part):
     def _known_options(cls, value: dict[str, JsonValue], info: ValidationInfo) -> dict[str, JsonValue]:
         if "sampler" in info.data:
             make_sampler(info.data["sampler"], 0, value)
+        return value
+
+    @field_validator("objectives")
+    @classmethod
+    def _known_objectives(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if value[:1] != (QUALITY,) or len(set(value)) < len(value) or not set(value[1:]) <= COSTS.keys():
+            raise ValueError
+        if len(value) > 1 and {"sampler", "options"} <= info.data.keys():
+            sampler = make_sampler(info.data["sampler"], 0, info.data["options"])
+            if isinstance(sampler, Told) and not sampler.several:
+                raise InputError(
+                    f"sampler {info.data['sampler']} has one objective, found {', '.join(value)}; nsga2 and tpe can have several"
+                )
         return value
 
 
@@ -206,7 +225,7 @@ class Recipe(_Part):
     data: str | None = Field(default=None, min_length=1, description="a folder, or null")
     seed: int = Field(default=0, ge=0, lt=2**63, description="a whole number, 0 <= seed < 2**63")
     budget: Budget = Field(description="a mapping with trials")
-    search: Search = Field(default=Search(), description="a mapping with sampler, options, start, cohort")
+    search: Search = Field(default=Search(), description="a mapping with sampler, options, objectives, start, cohort")
     rungs: Rungs = Field(description="a mapping with epochs, keep")
     baselines: Baselines = Field(default=Baselines(), description="a mapping with cells, trials")
     confirmation: Confirmation = Field(description="a mapping with top, seeds, epochs")

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from .._registry import InputError
 from ..cells.spec import Candidate
 from .flat import distributions
+from .pareto import with_costs
 from .samplers import Ask, Told, make_sampler
 from .shown import Shown, directions
 from .space import Space
@@ -71,8 +72,9 @@ class Proposer:
         self._search, self._seed, self._start = search, seed % 2**32, tuple(start)
         self._trials = Shown(direction == "maximize", prior)
         for number, trial in enumerate(seen):
-            self._trials.put(number, trial)
-        self._study = optuna.create_study(directions=directions(direction), storage=self._trials)
+            self.learn(number, trial)
+        costs = len(search.objectives) - 1
+        self._study = optuna.create_study(directions=directions(direction, costs), storage=self._trials)
         self._flat: tuple[Space, Mapping[str, BaseDistribution]] | None = None
 
     def propose(self, space: Space, seed: int) -> Proposal:
@@ -108,7 +110,7 @@ class Proposer:
             return sampler
         if self._flat is None or self._flat[0] is not space:
             self._flat = space, distributions(space)
-        sampler.tell(Ask(space, self._flat[1], number - len(self._start), self._seed))
+        sampler.tell(Ask(space, self._flat[1], number - len(self._start), self._seed, len(self._search.objectives)))
         self._trials.show(sampler.see(self._trials.chosen(sampler.memory)))
         return sampler
 
@@ -123,4 +125,4 @@ class Proposer:
 
         A trial that waits for a promotion is shown as PRUNED, with its intermediate values, and may later run again.
         """
-        self._trials.put(number, trial)
+        self._trials.put(number, with_costs(trial, self._search.objectives) if len(self._search.objectives) > 1 else trial)

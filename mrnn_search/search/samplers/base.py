@@ -30,12 +30,14 @@ class Ask:
         flat: the distribution of each of its parameters that has more than one value, active or not.
         index: how many proposals this sampler made before in this study.
         seed: the study's, the same for all its asks; the sampler's own is another at each.
+        objectives: how many the study has.
     """
 
     space: Space
     flat: Mapping[str, BaseDistribution]
     index: int
     seed: int
+    objectives: int = 1
 
 
 class Told(BaseSampler):
@@ -43,11 +45,11 @@ class Told(BaseSampler):
 
     Attributes:
         memory: at most so many trials are shown to it: the best, and the latest; None: all.
-        objectives: how many it can have; None: any number.
+        several: can a study have several objectives?
     """
 
-    memory: ClassVar[int | None] = None
-    objectives: ClassVar[int | None] = None
+    memory: int | None = None
+    several: ClassVar[bool] = True
     ask: Ask
 
     def tell(self, ask: Ask) -> None:

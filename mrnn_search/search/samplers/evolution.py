@@ -26,7 +26,7 @@ class Evolution(OnSpace):
     that kind: a cell with many coefficients changes its rule as often as one with few.
     """
 
-    objectives = 1
+    several = False
 
     def __init__(self, seed: int, population_size: int, tournament_size: int, step: float, redraw: float) -> None:
         super().__init__(seed)

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ..flat import value_at
 from ..shown import standing
-from .base import Told, check, filled, samplers
+from .base import Ask, Told, check, filled, samplers
 
 
 class Nsga2(Told, NSGAIISampler):
@@ -23,6 +23,10 @@ class Nsga2(Told, NSGAIISampler):
     proposed follows from the trials alone (Optuna notes generations at the study). A parameter that is not active has a random
     value of the trial's own, which a child may inherit and wake.
     """
+
+    def tell(self, ask: Ask) -> None:
+        super().tell(ask)
+        self.memory = None if ask.objectives > 1 else 10 * (self.population_size or 0)  # the best tenth of it is the elite
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return dict(self.ask.flat)
