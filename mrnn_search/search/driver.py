@@ -24,7 +24,7 @@ from .rungs import keep
 from .sampler import Proposer
 from .space import Space
 from .trainer import Trainer
-from .warm import start_points
+from .warm import prior_trials, start_points
 
 MAX_DUPLICATES = 100  # proposals in a row that were there already: the space is used up
 
@@ -137,7 +137,9 @@ class Driver:
         room = 0 if started else min(self.recipe.search.cohort - len(cohort), budget - len(trials))
         search, plan = self.recipe.search, self._seed("plan", group)
         start = start_points(space, search.start.cells) if group == SEARCH else ()
-        proposer = Proposer(search, self._direction, self.ledger.frozen(group), seed=plan, start=start) if room > 0 else None
+        prior = prior_trials(self.ledger.meta.get("prior", ()), space) if group == SEARCH else ()
+        seen = self.ledger.frozen(group)
+        proposer = Proposer(search, self._direction, seen, seed=plan, start=start, prior=prior) if room > 0 else None
         duplicates = 0
         while proposer and room > 0 and duplicates < MAX_DUPLICATES:
             number = len(self.ledger.frozen(group))

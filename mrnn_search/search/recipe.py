@@ -66,9 +66,18 @@ class Start(_Part):
 
     Attributes:
         cells: names of presets, which are the first candidates; "paper" stands for those of the paper's cells that the space has.
+        studies: names of studies whose best trials the sampler sees as if they had come before.
     """
 
+    studies: tuple[str, ...] = Field(default=(), strict=False, description="a list of names of studies, each once")
     cells: tuple[str, ...] = Field(default=(), strict=False, description="paper, or a list of names of cells, each once")
+
+    @field_validator("studies")
+    @classmethod
+    def _safe_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value) or not all(map(is_name, value)):
+            raise ValueError
+        return value
 
     @field_validator("cells", mode="before")
     @classmethod
@@ -98,7 +107,7 @@ class Search(_Part):
     objectives: tuple[str, ...] = Field(
         default=(QUALITY,), strict=False, description=f"a list that begins with {QUALITY}, then any of {', '.join(COSTS)}, each once"
     )
-    start: Start = Field(default=Start(), description="a mapping with cells")
+    start: Start = Field(default=Start(), description="a mapping with cells, studies")
     cohort: int = _whole(1, default=12)
 
     @field_validator("sampler")
@@ -259,6 +268,8 @@ class Recipe(_Part):
     def _search_fits_the_space(self) -> Recipe:
         if self.search.sampler == "grid":
             _at("search.sampler", lambda: grid_of(self.space, 0))
+        if self.search.start.studies and len(self.search.objectives) > 1:
+            raise InputError("other studies hand on their quality alone; allowed with objectives: [quality]", "search.start.studies")
         _at("search.start.cells", lambda: start_points(self.space, self.search.start.cells))
         return self
 
