@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, JsonValue, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from .._registry import InputError, UnknownNameError
@@ -103,7 +104,7 @@ class Search(_Part):
     """
 
     sampler: str = Field(default="tpe", description="a sampler's name")
-    options: dict[str, JsonValue] = Field(default={}, description="a mapping from the sampler's options to their values")
+    options: dict[str, Any] = Field(default={}, validate_default=True, description="a mapping from the sampler's options to their values")
     objectives: tuple[str, ...] = Field(
         default=(QUALITY,), strict=False, description=f"a list that begins with {QUALITY}, then any of {', '.join(COSTS)}, each once"
     )
@@ -118,7 +119,9 @@ class Search(_Part):
 
     @field_validator("options")
     @classmethod
-    def _known_options(cls, value: dict[str, JsonValue], info: ValidationInfo) -> dict[str, JsonValue]:
+    def _known_options(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if not _plain(value):
+            raise ValueError
         if "sampler" in info.data:
             make_sampler(info.data["sampler"], 0, value)
         return value
@@ -131,9 +134,7 @@ class Search(_Part):
         if len(value) > 1 and {"sampler", "options"} <= info.data.keys():
             sampler = make_sampler(info.data["sampler"], 0, info.data["options"])
             if isinstance(sampler, Told) and not sampler.several:
-                raise InputError(
-                    f"sampler {info.data['sampler']} has one objective, found {', '.join(value)}; nsga2 and tpe can have several"
-                )
+                raise InputError(f"sampler {info.data['sampler']} has one objective, found {', '.join(value)}; use nsga2 or tpe")
         return value
 
 
@@ -326,6 +327,14 @@ def _space(value: str | Mapping[str, Any], place: Place) -> Space:
         return Space.from_dict(value, where=place)
     resolve("search_spaces", value, str(place))  # a wrong name is the recipe's mistake; what is wrong inside is the space's
     return load_space(value)
+
+
+def _plain(value: Any) -> bool:
+    """Is it JSON data?"""
+    try:
+        return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
+    except (TypeError, ValueError):
+        return False
 
 
 def _at(path: str, check: Callable[[], object]) -> None:

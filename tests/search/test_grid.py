@@ -56,5 +56,5 @@ def test_a_range_is_named() -> None:
 def test_too_many() -> None:
     steps = {"low": 1e-4, "high": 1.0, "step": 1e-4}
     space = Space.from_dict({"name": "vast", "parameters": {"base": "rnn", "lr": steps, "hidden_size": {"low": 1, "high": 64}}})
-    with pytest.raises(InputError, match='a grid over space "vast" has more than 50000 candidates'):
+    with pytest.raises(InputError, match='a grid over space "vast" has more than 50000 combinations'):
         grid_of(space, 0)

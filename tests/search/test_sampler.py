@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mrnn_search._registry import InputError, UnknownNameError
-from mrnn_search.search.recipe import Search
+from mrnn_search.search.recipe import Recipe, Search, load_recipe
 from mrnn_search.search.sampler import Proposal, Proposer
 from mrnn_search.search.samplers import make_sampler, samplers
 from mrnn_search.search.space import Space, load_space
@@ -276,3 +276,36 @@ def test_optunas_own(name: str) -> None:
 def test_what_optunas_sampler_says_of_a_space_is_an_input_error() -> None:
     with pytest.raises(InputError, match="sampler optuna:BruteForceSampler: .*step"):
         Proposer(Search(sampler="optuna:BruteForceSampler"), "maximize", []).propose(SPACE, 0)
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ({"sampler": "tpe", "options": {"n_startup": 3}}, 'search.options: unknown option of sampler tpe "n_startup"'),
+        ({"sampler": "optuna:GridSampler"}, "search.options: sampler optuna:GridSampler needs the option search_space"),
+        ({"sampler": "optuna:CmaEs"}, 'search.sampler: unknown sampler of Optuna "CmaEs"'),
+        ({"sampler": "evolution", "options": {"step": float("nan")}}, "search.options: found .*, allowed: a mapping"),
+        ({"options": [1]}, "search.options: found .1., allowed: a mapping from the sampler's options to their values"),
+        ({"options": {"n_startup_trials": {"x": object()}}}, "search.options"),
+    ],
+)
+def test_what_is_wrong_in_a_recipe(search: dict[str, Any], message: str) -> None:
+    data = load_recipe("smoke").to_dict()
+    with pytest.raises(InputError, match=message) as error:
+        Recipe.from_dict({**data, "search": search}, "a.yaml")
+    assert str(error.value).startswith("a.yaml: search.")
+
+
+def test_options_reach_the_sampler() -> None:
+    """With two random trials first, TPE is no longer random at the third."""
+    data = load_recipe("smoke").to_dict()
+    recipe = Recipe.from_dict({**data, "search": {"sampler": "tpe", "options": {"n_startup_trials": 2}}})
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    ids = []
+    for search in (recipe.search, Search()):
+        asked = Proposer(search, "maximize", [])
+        for number in range(3):
+            proposal = asked.propose(SMOKE, number)
+            asked.learn(number, after(proposal, TrialState.COMPLETE, proposal.candidate.lr))
+        ids.append([t.params["lr"] for t in asked._trials.chosen(None)])
+    assert ids[0][:2] == ids[1][:2] and ids[0][2] != ids[1][2]

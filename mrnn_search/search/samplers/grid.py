@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from functools import lru_cache
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution
@@ -21,7 +20,7 @@ from .base import OnSpace, samplers
 if TYPE_CHECKING:
     from ..space import Space
 
-LIMIT = 50_000  # candidates of a grid: more than a study trains
+LIMIT = 50_000  # combinations: more than a study trains, and looked at in seconds
 
 
 class Grid(OnSpace):
@@ -43,11 +42,11 @@ def grid_of(space: Space, seed: int) -> tuple[Mapping[str, Any], ...]:
         InputError: there are infinitely many, or too many.
     """
     check_finite(space)
-    points = [dict(point) for point in islice(distinct_points(space), LIMIT + 1)]
-    if len(points) > LIMIT:
-        raise InputError(f'a grid over space "{space.name}" has more than {LIMIT} candidates; allowed: fewer, or another sampler')
+    points = distinct_points(space, LIMIT)
+    if points is None:
+        raise InputError(f'a grid over space "{space.name}" has more than {LIMIT} combinations; allowed: fewer, or another sampler')
     random.Random(seed).shuffle(points)
-    return tuple(points)
+    return tuple(dict(point) for point in points)
 
 
 def check_finite(space: Space) -> None:
