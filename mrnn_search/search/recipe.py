@@ -52,6 +52,14 @@ class Budget(_Part):
     trials: int = _whole(1)
 
 
+def _plain(value: Any) -> bool:
+    """Is it JSON data?"""
+    try:
+        return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
+    except (TypeError, ValueError):
+        return False
+
+
 def _each_known(cells: tuple[str, ...], *more: str) -> tuple[str, ...]:
     """Names of presets, or one of ``more``, each once."""
     for name in cells:
@@ -327,14 +335,6 @@ def _space(value: str | Mapping[str, Any], place: Place) -> Space:
         return Space.from_dict(value, where=place)
     resolve("search_spaces", value, str(place))  # a wrong name is the recipe's mistake; what is wrong inside is the space's
     return load_space(value)
-
-
-def _plain(value: Any) -> bool:
-    """Is it JSON data?"""
-    try:
-        return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
-    except (TypeError, ValueError):
-        return False
 
 
 def _at(path: str, check: Callable[[], object]) -> None:
