@@ -43,15 +43,15 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text
 
 @pytest.mark.parametrize(("name", "text"), snippets("yaml"), ids=[name for name, _ in snippets("yaml")])
 def test_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
-    """A space; or else a part of a recipe, put into the quickstart's."""
+    """A space, a recipe, or a part of one, put into the quickstart's."""
     monkeypatch.setattr(rules, "_members", dict(rules._members))  # what the space defines ends with the test
     data = parse_yaml(text, name)
-    if "parameters" not in data:
-        recipe = load_recipe("quickstart", data)
-        assert Recipe.from_dict(recipe.to_dict()) == recipe
-        return
     path = tmp_path / f"{name}.yaml"
     path.write_text(text, encoding="utf-8")
+    if "parameters" not in data:
+        recipe = load_recipe(str(path)) if "benchmark" in data else load_recipe("quickstart", data)
+        assert Recipe.from_dict(recipe.to_dict()) == recipe
+        return
     space = load_space(str(path))
     assert space.draw(20, 0)
     assert Space.from_dict(space.to_dict()) == space

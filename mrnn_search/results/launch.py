@@ -29,6 +29,7 @@ from ..search.ledger import SEARCH, Ledger
 from ..search.overrides import diff
 from ..search.recipe import Recipe, load_recipe
 from ..search.storage import LEDGER, check_home, open_storage, reason, refuse_links, remember, shown
+from ..search.warm import best_trials, prior_trials
 from .study import Study, load_study, quiet, runs_folder, whole
 
 
@@ -142,7 +143,8 @@ def _open_or_create(storage: BaseStorage, recipe: Recipe, benchmark: Benchmark, 
     """
     name, wanted = recipe.name, recipe.to_dict()
     if not Ledger.exists(storage, name):
-        return Ledger.create(storage, name, wanted, _meta(benchmark, now), benchmark.direction)
+        meta = {**_meta(benchmark, now), "prior": _handed_on(storage, recipe, benchmark)}
+        return Ledger.create(storage, name, wanted, meta, benchmark.direction)
     ledger = whole(Ledger(storage, name))
     known, meta = Recipe.from_dict(ledger.recipe).to_dict(), ledger.meta  # with today's defaults for what it did not have yet
     raised = wanted["budget"]["trials"] > known["budget"]["trials"]
@@ -159,6 +161,27 @@ def _open_or_create(storage: BaseStorage, recipe: Recipe, benchmark: Benchmark, 
     if not ledger.complete:
         ledger.set_meta({**meta, "sessions": [*meta["sessions"], dict(now)]})
     return ledger
+
+
+def _handed_on(storage: BaseStorage, recipe: Recipe, benchmark: Benchmark) -> list[dict[str, Any]]:
+    """The best trials of the studies that the recipe starts from, which are in the same database or in the runs folder.
+
+    Raises:
+        InputError: there is no such study, or its values do not compare.
+    """
+    out: list[dict[str, Any]] = []
+    for name in recipe.search.start.studies:
+        other = Ledger(storage, name) if Ledger.exists(storage, name) else Ledger(load_study(name).storage, name)
+        facts, epochs = other.meta["benchmark"], other.recipe["rungs"]["epochs"][-1]
+        if facts["fingerprint"] != benchmark.fingerprint or facts["name"] != benchmark.name:
+            raise InputError(f'study "{name}" has other data ({facts["name"]}): its values do not compare', "search.start.studies")
+        if epochs != recipe.rungs.epochs[-1]:
+            raise InputError(f'study "{name}" trained {epochs} epochs, this one {recipe.rungs.epochs[-1]}', "search.start.studies")
+        handed_on = best_trials(other.frozen(SEARCH), benchmark.direction)
+        if not prior_trials(handed_on, recipe.space):
+            raise InputError(f'none of the {len(handed_on)} best trials of study "{name}" is in the space', "search.start.studies")
+        out += handed_on
+    return out
 
 
 def _described(known: Mapping[str, Any], wanted: Mapping[str, Any], raised: bool) -> dict[str, Any]:

@@ -54,6 +54,20 @@ def count_space(space: Space) -> Count:
     return Count(len(seen), capped, continuous, None if capped or continuous else len(seen), _examples(space))
 
 
+def distinct_points(space: Space, most: int) -> list[Point] | None:
+    """Of a space without continuous parameters every different candidate, as its first point.
+
+    None: there are more than ``most`` combinations of values to look at.
+    """
+    points = list(islice(_points(space.visited, _discrete), most + 1))
+    if len(points) > most:
+        return None
+    identity, first = _Identity(space.visited), dict[tuple[tuple[str, ...], Point], Point]()
+    for point in points:
+        first.setdefault(identity(point), point)
+    return list(first.values())
+
+
 class _Identity:
     """Point -> what its candidate's identity is made of.
 

@@ -130,7 +130,8 @@ class Driver:
         self._screen([search, *tuned.values()])
         ids = {name: cell.cell_id for name, cell in cells.items()}
         found = {name: screening.trials for name, screening in tuned.items()}
-        self._confirm(runs, finalists(search.trials, found, ids, self.recipe.confirmation.top, self._direction))
+        top, objectives = self.recipe.confirmation.top, self.recipe.search.objectives
+        self._confirm(runs, finalists(search.trials, found, ids, top, self._direction, objectives))
         self.ledger.set_complete()
         self.checkpoints.keep_only(CONFIRMATION)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from .._registry import InputError, UnknownNameError
@@ -15,9 +16,13 @@ from ..benchmarks import benchmarks
 from ..cells.presets import presets
 from .files import Place, display, read_yaml, resolve, shown
 from .overrides import diff, leaves, merged, parse_set
-from .sampler import samplers
+from .pareto import COSTS, QUALITY
+from .samplers import Told, make_sampler
+from .samplers.by_name import find as find_sampler
+from .samplers.grid import grid_of
 from .schedules import schedules
 from .space import Space, load_space
+from .warm import PAPER, start_points
 
 __all__ = ["Baselines", "Budget", "Confirmation", "Limits", "Recipe", "Rungs", "Search", "diff", "load_recipe", "parse_set"]
 
@@ -48,25 +53,100 @@ class Budget(_Part):
     trials: int = _whole(1)
 
 
+def _plain(value: Any) -> bool:
+    """Is it JSON data?"""
+    try:
+        return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
+    except (TypeError, ValueError):
+        return False
+
+
+def _each_known(cells: tuple[str, ...], *more: str) -> tuple[str, ...]:
+    """Names of presets, or one of ``more``, each once."""
+    for name in cells:
+        if name not in presets() and name not in more:
+            raise UnknownNameError("cell", name, [*presets(), *more])
+    if len(set(cells)) < len(cells):
+        raise ValueError
+    return cells
+
+
+class Start(_Part):
+    """What a search begins with.
+
+    Attributes:
+        cells: names of presets, which are the first candidates; "paper" stands for those of the paper's cells that the space has.
+        studies: names of studies whose best trials the sampler sees as if they had come before.
+    """
+
+    studies: tuple[str, ...] = Field(default=(), strict=False, description="a list of names of studies, each once")
+    cells: tuple[str, ...] = Field(default=(), strict=False, description="paper, or a list of names of cells, each once")
+
+    @field_validator("studies")
+    @classmethod
+    def _safe_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value) or not all(map(is_name, value)):
+            raise ValueError
+        return value
+
+    @field_validator("cells", mode="before")
+    @classmethod
+    def _one_name(cls, value: Any) -> Any:
+        return (value,) if value == PAPER else value
+
+    @field_validator("cells")
+    @classmethod
+    def _known_cells(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _each_known(value, PAPER)
+
+
 class Search(_Part):
     """How candidates are found.
 
     Attributes:
-        sampler: a registered sampler's name.
+        sampler: a registered sampler's name, or ``optuna:NAME``.
+        options: arguments of the sampler.
+        start: what it begins with.
+        objectives: the quality, and what is to be small beside it: "parameters" (how many numbers train), "seconds" (of training an
+            epoch, as measured: noisy, and another machine's are others).
         cohort: candidates that are asked for, trained and compared together.
         ahead: cohorts that are on their way at the same time, so that workers do not wait for the last of one. The sampler
             proposes a cohort before it knows the results of the ``ahead - 1`` before it.
     """
 
     sampler: str = Field(default="tpe", description="a sampler's name")
+    options: dict[str, Any] = Field(default={}, validate_default=True, description="a mapping from the sampler's options to their values")
+    objectives: tuple[str, ...] = Field(
+        default=(QUALITY,), strict=False, description=f"a list that begins with {QUALITY}, then any of {', '.join(COSTS)}, each once"
+    )
+    start: Start = Field(default=Start(), description="a mapping with cells, studies")
     cohort: int = _whole(1, default=12)
     ahead: int = _whole(1, default=2)
 
     @field_validator("sampler")
     @classmethod
     def _known_sampler(cls, value: str) -> str:
-        if value not in samplers:
-            raise UnknownNameError("sampler", value, samplers)
+        find_sampler(value)
+        return value
+
+    @field_validator("options")
+    @classmethod
+    def _known_options(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if not _plain(value):
+            raise ValueError
+        if "sampler" in info.data:
+            make_sampler(info.data["sampler"], 0, value)
+        return value
+
+    @field_validator("objectives")
+    @classmethod
+    def _known_objectives(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if value[:1] != (QUALITY,) or len(set(value)) < len(value) or not set(value[1:]) <= COSTS.keys():
+            raise ValueError
+        if len(value) > 1 and {"sampler", "options"} <= info.data.keys():
+            sampler = make_sampler(info.data["sampler"], 0, info.data["options"])
+            if isinstance(sampler, Told) and not sampler.several:
+                raise InputError(f"sampler {info.data['sampler']} has one objective, found {', '.join(value)}; use nsga2 or tpe")
         return value
 
 
@@ -115,12 +195,7 @@ class Baselines(_Part):
     @field_validator("cells")
     @classmethod
     def _known_cells(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            if name not in presets():
-                raise UnknownNameError("cell", name, presets())
-        if len(set(value)) < len(value):
-            raise ValueError
-        return value
+        return _each_known(value)
 
 
 class Confirmation(_Part):
@@ -195,7 +270,7 @@ class Recipe(_Part):
     data: str | None = Field(default=None, min_length=1, description="a folder, or null")
     seed: int = Field(default=0, ge=0, lt=2**63, description="a whole number, 0 <= seed < 2**63")
     budget: Budget = Field(description="a mapping with trials")
-    search: Search = Field(default=Search(), description="a mapping with sampler, cohort, ahead")
+    search: Search = Field(default=Search(), description="a mapping with sampler, options, objectives, start, cohort, ahead")
     rungs: Rungs = Field(description="a mapping with epochs, keep, method, curve_stop")
     baselines: Baselines = Field(default=Baselines(), description="a mapping with cells, trials")
     confirmation: Confirmation = Field(description="a mapping with top, seeds, epochs")
@@ -225,6 +300,15 @@ class Recipe(_Part):
         if not isinstance(epochs, (list, tuple)) or not epochs:
             return data
         return {**data, "confirmation": {**data.get("confirmation", {}), "epochs": epochs[-1]}}
+
+    @model_validator(mode="after")
+    def _search_fits_the_space(self) -> Recipe:
+        if self.search.sampler == "grid":
+            _at("search.sampler", lambda: grid_of(self.space, 0))
+        if self.search.start.studies and len(self.search.objectives) > 1:
+            raise InputError("other studies hand on their quality alone; allowed with objectives: [quality]", "search.start.studies")
+        _at("search.start.cells", lambda: start_points(self.space, self.search.start.cells))
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data with every default filled in and the space's content, ``resources`` left out; `from_dict` reads it back."""
@@ -281,6 +365,16 @@ def _space(value: str | Mapping[str, Any], place: Place) -> Space:
     return load_space(value)
 
 
+def _at(path: str, check: Callable[[], object]) -> None:
+    """Raises:
+    InputError: that of ``check``, at ``path``.
+    """
+    try:
+        check()
+    except InputError as error:
+        raise InputError(error.message, path) from None
+
+
 def _epochs_left_out(data: Any) -> bool:
     """Does the recipe leave ``confirmation.epochs`` to its default?"""
     confirmation = data.get("confirmation", {}) if isinstance(data, Mapping) else None
@@ -304,7 +398,7 @@ def _explain(error: ErrorDetails, place: Place) -> InputError:
     at = str(place.at(*error["loc"]))
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
-        return InputError(cause.message, at)
+        return InputError(cause.message, at if not cause.where else str(place.at(*cause.where.split("."))))
     if error["type"] == "extra_forbidden":
         return UnknownNameError("key", error["loc"][-1], model.model_fields, at)
     if error["type"] == "missing":

@@ -1,55 +1,33 @@
-"""Name → Optuna sampler. A sampler is made anew for every ask, seeded by the study's seed and the trial's number.
+"""Asks a sampler for candidates. A sampler is made anew for every ask, seeded by the study's seed and the trial's number.
 
 Optuna stores no sampler state; with one seed a trial, what a resumed study proposes is what the unbroken one would have.
 """
 
 from __future__ import annotations
 
+import copy
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from .._registry import Registry
+from .._registry import InputError
 from ..cells.spec import Candidate
+from .flat import distributions
+from .pareto import with_costs
+from .samplers import Ask, Told, make_sampler
+from .shown import Shown, directions
 from .space import Space
 
 if TYPE_CHECKING:
     from .recipe import Search
 
-samplers: Registry[Callable[[int], BaseSampler]] = Registry("sampler", "mrnn_search.samplers")
-
-
-@samplers.register("random")
-def random(seed: int) -> BaseSampler:
-    """Independent draws from the space."""
-    return RandomSampler(seed=seed)
-
-
-@samplers.register("tpe")
-def tpe(seed: int) -> BaseSampler:
-    """Tree-structured Parzen estimator, multivariate within each branch of a conditional space.
-
-    The constant liar makes asks of one cohort differ: trials that still run count as bad.
-    Source: Bergstra et al., NeurIPS 2011; Watanabe, arXiv 2304.11127.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
-
-
-def make_sampler(name: str, seed: int) -> BaseSampler:
-    """The sampler for one ask.
-
-    Raises:
-        UnknownNameError: there is no such sampler.
-    """
-    return samplers[name](seed % 2**32)
+Point = Mapping[str, Any]  # values of parameters
 
 
 @dataclass(frozen=True)
@@ -66,39 +44,85 @@ class Proposal:
 
 
 class Proposer:
-    """Asks a sampler, over a copy of the ledger's trials in memory.
+    """Asks a sampler, over a copy of the ledger's trials in memory, which lives as long as the study runs.
 
-    A trial is then written to the ledger in one piece, when all of it is known: a process that dies while it asks leaves
-    nothing half-asked, and the resumed one proposes the same.
+    A trial is written to the ledger in one piece, when all of it is known: a process that dies while it asks leaves nothing
+    half-asked. What is proposed follows from the arguments, the seed of the ask, and the trials as they are known then: one that
+    is made from the ledger's trials proposes what one that lived through them does.
 
     Args:
-        trials: those of the ledger, in order; trials that still run count as the sampler sees fit.
+        search: which sampler, with which options.
+        direction: of the quality.
+        seen: the ledger's trials, by number; trials that still run count as the sampler sees fit.
+        seed: the study's, for samplers that have one plan for all of it (sobol, grid).
+        start: the first trials are these points, whatever they leave open being drawn at random; see `warm.start_points`.
+        prior: trials of other studies, as if they had come before; see `warm.prior_trials`.
     """
 
-    def __init__(self, search: Search, direction: Literal["maximize", "minimize"], seen: Iterable[FrozenTrial]) -> None:
-        self._sampler, self._direction = search.sampler, direction
-        self._trials = list(seen)
-        self._study: optuna.Study | None = None
+    def __init__(
+        self,
+        search: Search,
+        direction: Literal["maximize", "minimize"],
+        seen: Sequence[FrozenTrial],
+        *,
+        seed: int = 0,
+        start: Sequence[Point] = (),
+        prior: Sequence[FrozenTrial] = (),
+    ) -> None:
+        self._search, self._seed, self._start = search, seed % 2**32, tuple(start)
+        self._trials = Shown(direction == "maximize", prior)
+        for number, trial in enumerate(seen):
+            self.learn(number, trial)
+        costs = len(search.objectives) - 1
+        self._study = optuna.create_study(directions=directions(direction, costs), storage=self._trials)
+        self._flat: tuple[Space, Mapping[str, BaseDistribution]] | None = None
 
     def propose(self, space: Space, seed: int) -> Proposal:
-        """The next candidate; it counts as a running trial for those after it."""
-        if self._study is None:
-            self._study = optuna.create_study(direction=self._direction)
-            self._study.add_trials(self._trials)
-        self._study.sampler = make_sampler(self._sampler, seed)
-        self._last = self._study.ask()
-        candidate = space.suggest(self._last)
-        notes = self._study._storage.get_trial_system_attrs(self._last._trial_id)
-        self._trials.append(self._study.get_trials(deepcopy=False)[-1])
-        return Proposal(candidate, self._last.params, self._last.distributions, notes)
+        """The next candidate; it counts as a running trial for those after it.
+
+        Raises:
+            InputError: the sampler cannot work on this space.
+        """
+        self._study.sampler = self._sampler(space, seed)
+        try:
+            asked = self._study.ask()
+            candidate = space.suggest(asked)
+        except InputError:
+            raise
+        except (ValueError, TypeError, NotImplementedError) as error:
+            if not self._search.sampler.startswith("optuna:"):
+                raise
+            raise InputError(f"sampler {self._search.sampler}: {error}") from error
+        trial = self._trials.last()
+        return Proposal(candidate, dict(trial.params), dict(trial.distributions), dict(trial.system_attrs))
+
+    def _sampler(self, space: Space, seed: int) -> BaseSampler:
+        """The sampler for the next ask, with what it is to see put before it."""
+        number = len(self._trials)
+        if number < len(self._start):
+            self._trials.show(())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                return PartialFixedSampler(dict(self._start[number]), RandomSampler(seed % 2**32))
+        sampler = make_sampler(self._search.sampler, seed, self._search.options)
+        if not isinstance(sampler, Told):
+            self._trials.show(self._trials.chosen(None))
+            return sampler
+        if self._flat is None or self._flat[0] is not space:
+            self._flat = space, distributions(space)
+        sampler.tell(Ask(space, self._flat[1], number - len(self._start), self._seed, len(self._search.objectives)))
+        self._trials.show(sampler.see(self._trials.chosen(sampler.memory)))
+        return sampler
 
     def reject(self) -> None:
         """The last proposal was no new candidate: for those after it, it does not count."""
-        assert self._study is not None
-        self._study.tell(self._last, state=TrialState.FAIL)
-        self._trials[-1] = self._study.get_trials(deepcopy=False)[-1]
+        failed = copy.copy(self._trials.last())
+        failed.state = TrialState.FAIL
+        self._trials.put(len(self._trials) - 1, failed)
 
     def learn(self, number: int, trial: FrozenTrial) -> None:
-        """The trial of that number is this now."""
-        self._trials[number] = trial
-        self._study = None
+        """The trial of that number is now ``trial``, in whatever state; it is not changed from here.
+
+        A trial that waits for a promotion is shown as PRUNED, with its intermediate values, and may later run again.
+        """
+        self._trials.put(number, with_costs(trial, self._search.objectives) if len(self._search.objectives) > 1 else trial)

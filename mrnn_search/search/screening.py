@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from optuna.trial import FrozenTrial, TrialState
 
 from .checkpoints import Checkpoints
-from .ledger import Ledger, TrialView
+from .ledger import SEARCH, Ledger, TrialView
 from .recipe import Recipe
 from .sampler import Proposer
 from .schedules import Plan, Result, Wave, schedules
 from .space import Space
 from .trainer import Trainer
+from .warm import prior_trials, start_points
 
 MAX_DUPLICATES = 100  # proposals in a row that were there already: the space is used up
 
@@ -195,7 +196,11 @@ class Screening:
         number = len(self.trials)
         if self._proposer is None:
             seen = [self._as_shown(frozen) for frozen in self._ledger.frozen(self.group)]
-            self._proposer = Proposer(self._recipe.search, self._schedule.plan.direction, seen)
+            search, mine = self._recipe.search, self.group == SEARCH  # baselines have a space of their own: one cell
+            start = start_points(self._space, search.start.cells) if mine else ()
+            prior = prior_trials(self._ledger.meta.get("prior", ()), self._space) if mine else ()
+            seed = self._seed("plan", self.group)
+            self._proposer = Proposer(search, self._schedule.plan.direction, seen, seed=seed, start=start, prior=prior)
         proposal = self._proposer.propose(self._space, self._seed("sampler", self.group, number))
         trial = self._ledger.add(self.group, proposal.candidate, self._seed(self.group, number), proposal=proposal, cohort=cohort)
         if trial.duplicate_of is not None:
@@ -218,8 +223,10 @@ class Screening:
         if trial.duplicate_of is not None:
             return frozen
         state, rungs = self._shown.get(frozen.number, (TrialState.RUNNING, 0))
+        recorded = [f"rung/{i}" for i in range(len(trial.rungs))]
         out = copy.copy(frozen)
         out.state = state
+        out.user_attrs = {name: value for name, value in frozen.user_attrs.items() if name not in recorded[rungs:]}
         out.intermediate_values = {epoch: value for r in trial.rungs[:rungs] for epoch, _, _, value, _ in r.rows}
         out.value = trial.rungs[rungs - 1].value if state in (TrialState.COMPLETE, TrialState.PRUNED) else None
         out.datetime_complete = frozen.datetime_start if state.is_finished() else None

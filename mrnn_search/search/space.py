@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -123,27 +123,31 @@ class Space:
 
     def for_cell(self, spec: CellSpec) -> Space:
         """A copy that has one cell only and searches how it is trained: what a baseline is tuned over."""
-        values: dict[str, Value] = {"base": spec.base, "rule": spec.rule}
-        values |= {f"{spec.base}.{option}": value for option, value in spec.options.items()}
-        values |= {f"{spec.rule}.{name}": value for name, value in spec.coefficients.items()}
-        there = {p.name for p in self.parameters}
-        for name in spec.coefficients:
-            learned = f"{spec.rule}.{name}.learned"
-            kind = spec.learned_kinds.get(name, False)
-            if kind or learned in there:
-                values[learned] = kind
-        plain = CellSpec(spec.base, spec.rule)
-        parts = {
-            "scope": (spec.scope, plain.scope),
-            f"{spec.base}.gates": (gates_text(spec.base, spec.gates), gates_text(spec.base, plain.gates)),
-            "drive_bias": (spec.drive_bias, plain.drive_bias),
-        }
-        values |= {name: value for name, (value, default) in parts.items() if name in there or value != default}
-        return self.fixed(values)
+        return self.fixed(cell_values(spec, {p.name for p in self.parameters}))
 
     def count(self) -> Count:
         """How many different cells and candidates there are, as far as it can be said exactly."""
         return count_space(self)
+
+
+def cell_values(spec: CellSpec, there: Collection[str]) -> dict[str, Value]:
+    """The values of the parameters that make the cell; those with defaults only if they are ``there``, in the space."""
+    values: dict[str, Value] = {"base": spec.base, "rule": spec.rule}
+    values |= {f"{spec.base}.{option}": value for option, value in spec.options.items()}
+    values |= {f"{spec.rule}.{name}": value for name, value in spec.coefficients.items()}
+    for name in spec.coefficients:
+        learned = f"{spec.rule}.{name}.learned"
+        kind = spec.learned_kinds.get(name, False)
+        if kind or learned in there:
+            values[learned] = kind
+    plain = CellSpec(spec.base, spec.rule)
+    parts = {
+        "scope": (spec.scope, plain.scope),
+        f"{spec.base}.gates": (gates_text(spec.base, spec.gates), gates_text(spec.base, plain.gates)),
+        "drive_bias": (spec.drive_bias, plain.drive_bias),
+    }
+    values |= {name: value for name, (value, default) in parts.items() if name in there or value != default}
+    return values
 
 
 def _renewed(parameter: Parameter, can: Mapping[str, tuple[Value, ...]]) -> Parameter:

@@ -12,6 +12,7 @@ import pytest
 from mrnn_search._registry import InputError
 from mrnn_search.cells import Candidate, preset
 from mrnn_search.search.ledger import CONFIRMATION, SEARCH, Ledger, Rung
+from mrnn_search.search.recipe import Search
 from mrnn_search.search.sampler import Proposer
 from mrnn_search.search.space import Space, load_space
 from mrnn_search.search.storage import open_storage
@@ -46,7 +47,7 @@ def reopened(url: str | None, tmp_path: Path) -> Callable[[], Ledger]:
 
 
 def asked(ledger: Ledger, space: Space, seed: int = 0, group: str = SEARCH):
-    proposal = Proposer("random", "maximize", ledger.frozen(group)).propose(space, seed)
+    proposal = Proposer(Search(sampler="random"), "maximize", ledger.frozen(group)).propose(space, seed)
     return ledger.add(group, proposal.candidate, seed, proposal=proposal, cohort=4)
 
 
@@ -141,10 +142,10 @@ def test_a_resumed_head_proposes_what_the_unbroken_one_does(ledger: Ledger, reop
         to.add(SEARCH, proposal.candidate, seed, proposal=proposal, cohort=5)
         return proposal.candidate.candidate_id
 
-    proposer = Proposer("tpe", "maximize", ledger.frozen(SEARCH))
+    proposer = Proposer(Search(), "maximize", ledger.frozen(SEARCH))
     for seed in range(100, 100 + asked_before):
         ask(proposer, ledger, seed)
     resumed = reopened()
-    copy = Proposer("tpe", "maximize", resumed.frozen(SEARCH))
+    copy = Proposer(Search(), "maximize", resumed.frozen(SEARCH))
     for seed in range(200, 204):
         assert proposer.propose(SPACE, seed).candidate == copy.propose(SPACE, seed).candidate
