@@ -18,9 +18,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import optuna
 from optuna.storages import BaseStorage
@@ -30,6 +31,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from .._registry import InputError
 from ..cells.rules.base import define
 from ..cells.spec import Candidate
+from .journal import FileStorage
 from .sampler import Proposal
 
 Direction = Literal["maximize", "minimize"]
@@ -128,6 +130,19 @@ def _view(group: str, trial: FrozenTrial) -> TrialView:
     )
 
 
+class _Index(NamedTuple):
+    """What the writer keeps of a group, so that a write reads nothing.
+
+    Attributes:
+        study: the storage's number of the group's study; ids: those of its trials, by trial number.
+        first: candidate_id -> number of the first trial that has it.
+    """
+
+    study: int
+    ids: list[int]
+    first: dict[str, int]
+
+
 class Ledger:
     """One search's ledger.
 
@@ -156,6 +171,8 @@ class Ledger:
             define(rule, told)  # the user's own, who need not have registered it in this process
         self._studies: dict[str, Study] = {SEARCH: self._main}
         self._finished: dict[tuple[str, int], TrialView] = {}  # a finished trial never changes: parsed once
+        self._indices: dict[str, _Index] = {}
+        self._curves: dict[int, set[int]] = {}  # storage's number of a running trial -> epochs that are among its intermediate values
 
     @classmethod
     def create(cls, storage: BaseStorage, name: str, recipe: Mapping[str, Any], meta: Mapping[str, Any], direction: Direction) -> Ledger:
@@ -220,6 +237,10 @@ class Ledger:
             self._studies[group] = optuna.create_study(storage=self.storage, study_name=name, direction=direction, load_if_exists=True)
         return self._studies[group]
 
+    def study_id(self, group: str) -> int:
+        """The storage's number of the Optuna study of ``group``, which is made if it is not there."""
+        return self._study(group)._study_id
+
     def groups(self) -> list[str]:
         """The groups that are there, search first."""
         names = optuna.study.get_all_study_names(self.storage)
@@ -253,55 +274,96 @@ class Ledger:
         Args:
             proposal: how a sampler came to it; None for one that was not asked for (confirmation).
             role: what it is in a confirmation; the same candidate may be there once for each seed.
+
+        Raises:
+            RuntimeError: another process writes this ledger as well.
         """
+        index = self._index(group)
         attrs: dict[str, Any] = {"candidate_id": candidate.candidate_id, "cell_id": candidate.spec.cell_id, "seed": seed, "cohort": cohort}
         attrs["candidate"] = candidate.to_dict()
         if role:
             attrs["role"] = role
-        twins = [t.number for t in self.frozen(group) if t.user_attrs.get("candidate_id") == candidate.candidate_id] if proposal else []
-        if twins:
-            attrs["duplicate_of"] = twins[0]
+        twin = index.first.get(candidate.candidate_id) if proposal else None
+        if twin is not None:
+            attrs["duplicate_of"] = twin
         template = create_trial(
-            state=TrialState.FAIL if twins else TrialState.RUNNING,
+            state=TrialState.RUNNING if twin is None else TrialState.FAIL,
             params=dict(proposal.params) if proposal else {},
             distributions=dict(proposal.distributions) if proposal else {},
             user_attrs=attrs,
             system_attrs=dict(proposal.system_attrs) if proposal else {},
         )
-        made = self.storage.create_new_trial(self._study(group)._study_id, template_trial=template)
-        return self._view(group, self.storage.get_trial(made))
+        number = len(index.ids)
+        made = self.storage.create_new_trial(index.study, template_trial=template)
+        if self.storage.get_trial_id_from_study_id_trial_number(index.study, number) != made:
+            raise RuntimeError(f'study "{self.name}": another process adds trials to it')
+        index.ids.append(made)
+        index.first.setdefault(candidate.candidate_id, number)
+        template.number = number
+        if twin is None:
+            self._curves[made] = set()
+        return self._view(group, template)
+
+    def _index(self, group: str) -> _Index:
+        """What a writer needs to know of ``group``: read once, then kept, as nobody else writes."""
+        if group not in self._indices:
+            first: dict[str, int] = {}
+            trials = self.frozen(group)
+            for trial in trials:
+                first.setdefault(trial.user_attrs["candidate_id"], trial.number)
+            self._indices[group] = _Index(self.study_id(group), [trial._trial_id for trial in trials], first)
+        return self._indices[group]
+
+    def together(self) -> AbstractContextManager[None]:
+        """What is written inside reaches the disk at the end, in one go; only a journal file makes use of it.
+
+        A process that is killed inside loses nothing. A power cut takes back what was last written, never what went before.
+        """
+        return self.storage.file.together() if isinstance(self.storage, FileStorage) else nullcontext()
 
     def record(self, trial: TrialView, rung: Rung) -> TrialView:
-        """The lane reached its next rung: one write, then the curve for Optuna's own readers."""
-        frozen = self._frozen(trial)
-        data = dataclasses.asdict(rung)
-        self.storage.set_trial_user_attr(frozen._trial_id, f"rung/{len(trial.rungs)}", data)
+        """The lane reached its next rung: one record, then the curve for Optuna's own readers."""
         updated = dataclasses.replace(trial, rungs=(*trial.rungs, rung))
-        self._write_curve(updated)
+        with self.together():
+            self.storage.set_trial_user_attr(self._id(trial), f"rung/{len(trial.rungs)}", dataclasses.asdict(rung))
+            self._write_curve(updated)
         return updated
 
     def _write_curve(self, trial: TrialView) -> None:
         """The recorded epochs as intermediate values; those that a killed process left out are added."""
-        frozen = self._frozen(trial)
+        number = self._id(trial)
+        if number not in self._curves:
+            self._curves[number] = set(self.storage.get_trial(number).intermediate_values)
+        there = self._curves[number]
         for rung in trial.rungs:
             for epoch, _, _, value, _ in rung.rows:
-                if epoch not in frozen.intermediate_values:
-                    self.storage.set_trial_intermediate_value(frozen._trial_id, epoch, value)
+                if epoch not in there:
+                    self.storage.set_trial_intermediate_value(number, epoch, value)
+                    there.add(epoch)
 
-    def _frozen(self, trial: TrialView) -> FrozenTrial:
-        return self.frozen(trial.group)[trial.number]
+    def _id(self, trial: TrialView) -> int:
+        """The storage's own number of ``trial``."""
+        return self._index(trial.group).ids[trial.number]
+
+    def _end(self, trial: TrialView, state: TrialState, value: float | None) -> None:
+        """The last write of a trial: what `optuna.Study.tell` does, less what it reads."""
+        self.storage.set_trial_state_values(self._id(trial), state, None if value is None else [value])
+        self._curves.pop(self._id(trial), None)
 
     def finish(self, trial: TrialView) -> None:
         """The lane reached its last rung: COMPLETE."""
-        self._write_curve(trial)
-        self._study(trial.group).tell(trial.number, trial.value)
+        with self.together():
+            self._write_curve(trial)
+            self._end(trial, TrialState.COMPLETE, trial.value)
 
     def drop(self, trial: TrialView) -> None:
-        """The lane was dropped at a rung: PRUNED."""
-        self._write_curve(trial)
-        self._study(trial.group).tell(trial.number, state=TrialState.PRUNED)
+        """The lane was dropped at a rung: PRUNED, with the value of its last epoch, as Optuna's samplers expect."""
+        with self.together():
+            self._write_curve(trial)
+            self._end(trial, TrialState.PRUNED, trial.rungs[-1].rows[-1][3] if trial.rungs else None)
 
     def fail(self, trial: TrialView, error: str) -> None:
         """The lane cannot go on: FAIL, with the reason."""
-        self.storage.set_trial_user_attr(self._frozen(trial)._trial_id, "error", error)
-        self._study(trial.group).tell(trial.number, state=TrialState.FAIL)
+        with self.together():
+            self.storage.set_trial_user_attr(self._id(trial), "error", error)
+            self._end(trial, TrialState.FAIL, None)

@@ -11,32 +11,17 @@ from pathlib import Path
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from .._registry import InputError
+from .journal import FileStorage
 
 LEDGER = "ledger.log"
 SECRET = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)  # names of query parameters that are not shown
 POINTER = "storage"  # names the database of a study whose ledger is not in its folder; never its password
-
-
-class _KernelLock(JournalFileOpenLock):
-    """A lock that the kernel frees when its holder dies; Optuna's own makes the next process wait out a grace period."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
-        self._lock = FileLock(f"{path}.lock")
-
-    def acquire(self) -> bool:
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        self._lock.release()
 
 
 def shown(url: str) -> str:
@@ -79,7 +64,7 @@ def open_storage(folder: Path, url: str | None, *, reading: bool = False) -> Bas
         _check_journal(path)
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=_KernelLock(path)))
+        return FileStorage(path)
     except (ValueError, KeyError, TypeError, AssertionError) as error:  # what a line that is no record of Optuna's ends in
         message = f"damaged: it has a line that is not a record ({error}); restore it from a copy, or move it away"
         raise InputError(message, str(path)) from None
