@@ -1,4 +1,4 @@
-"""Optuna's journal in a file, with a lock that dies with its holder and with several records in one flush."""
+"""Optuna's journal in a file: with a lock that dies with its holder, several records in one flush, and no half-written ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
 
 
 class _KernelLock(JournalFileOpenLock):
@@ -29,37 +29,57 @@ class _KernelLock(JournalFileOpenLock):
         self._lock.release()
 
 
-class JournalFile(JournalFileBackend):
-    """One record a line, as Optuna's own backend writes it.
+class JournalFile(BaseJournalBackend):
+    """One record a line, as Optuna's own backend writes and reads it; used from one thread.
 
     Every append reaches the disk before it returns, as there; inside `together` it does so at the end of the block. A reader sees
-    each record at once either way, and a killed process loses none: they are in the kernel's hands.
+    each record at once either way, and a killed process loses none: they are in the kernel's hands. An append that fails (a full
+    disk) leaves nothing behind.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._kernel_lock = path, _KernelLock(path)
-        super().__init__(str(path), lock_obj=self._kernel_lock)
-        self._open = 0  # blocks of `together` that are open
+        self._path, self._lock = path, _KernelLock(path)
+        self._backend = JournalFileBackend(str(path), lock_obj=self._lock)
+        self._file: int | None = None  # open inside `together`
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Records from the given one on, those that are whole."""
+        return self._backend.read_logs(log_number_from)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        if not self._open:
-            super().append_logs(logs)
-            return
-        text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with self._kernel_lock._lock, self._path.open("ab") as file:
-            file.write(text.encode("utf-8"))
+        """Add records at the end.
+
+        Raises:
+            OSError: the disk is full, or worse; the file is as it was.
+        """
+        with self.together():
+            assert self._file is not None
+            end = os.fstat(self._file).st_size
+            left = memoryview("".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode())
+            try:
+                while left:
+                    left = left[os.write(self._file, left) :]
+            except BaseException:
+                os.ftruncate(self._file, end)
+                raise
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Everything that is appended inside is flushed to the disk once, when the outermost block ends."""
-        self._open += 1
-        try:
+        """Everything that is appended inside is flushed to the disk once, at the end; other writers wait until then."""
+        if self._file is not None:
             yield
+            return
+        self._lock.acquire()
+        try:
+            self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            try:
+                yield
+            finally:
+                os.fsync(self._file)
+                os.close(self._file)
+                self._file = None
         finally:
-            self._open -= 1
-            if not self._open:
-                with self._path.open("ab") as file:
-                    os.fsync(file.fileno())
+            self._lock.release()
 
 
 class FileStorage(JournalStorage):
