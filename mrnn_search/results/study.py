@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 import pandas as pd
+from optuna.storages import BaseStorage
 from torch import Tensor
 
 from .._registry import InputError, UnknownNameError
@@ -16,7 +17,7 @@ from ..cells.spec import CellSpec
 from ..engine.train import best_layer
 from ..search.checkpoints import Checkpoints
 from ..search.finalists import FINALIST
-from ..search.ledger import Ledger, TrialView
+from ..search.ledger import JournalReader, Ledger, Reader, TrialView
 from ..search.recipe import check_name
 from ..search.storage import LEDGER, POINTER, check_home, open_storage
 from .export import export
@@ -57,15 +58,20 @@ class Study:
     """One search: everything it shows is read from its ledger, also while another process still runs it.
 
     Attributes:
-        name, folder: of the study; storage: Optuna's, for its own tools.
+        name, folder: of the study.
     """
 
-    def __init__(self, ledger: Ledger, folder: Path) -> None:
+    def __init__(self, ledger: Reader, folder: Path) -> None:
         self._ledger = ledger
-        self.name, self.folder, self.storage = ledger.name, folder, ledger.storage
+        self.name, self.folder = ledger.name, folder
 
     def __repr__(self) -> str:
         return f"Study({self.name!r}, {self.state})"
+
+    @property
+    def storage(self) -> BaseStorage:
+        """Optuna's, for its own tools."""
+        return self._ledger.storage
 
     @property
     def state(self) -> str:
@@ -246,8 +252,4 @@ def load_study(study: str | Path, *, storage: str | None = None) -> Study:
     if not (folder / LEDGER).is_file():
         known = [path.parent.name for path in runs_folder().glob(f"*/{LEDGER}")]
         raise UnknownNameError("study", str(study), known, str(runs_folder()))
-    opened = open_storage(folder, None, reading=True)
-    names = [name for name in optuna.study.get_all_study_names(opened) if "/" not in name]
-    if len(names) != 1:
-        raise InputError(f"holds {len(names)} studies, where one was expected", str(folder / LEDGER))
-    return Study(Ledger(opened, names[0]), folder)
+    return Study(JournalReader(folder / LEDGER), folder)

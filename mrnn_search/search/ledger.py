@@ -17,10 +17,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import optuna
@@ -31,11 +34,14 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from .._registry import InputError
 from ..cells.rules.base import define
 from ..cells.spec import Candidate
+from . import replay
 from .journal import FileStorage
 from .sampler import Proposal
+from .storage import damaged, open_storage
 
 Direction = Literal["maximize", "minimize"]
 SCHEMA = 1
+Record = FrozenTrial | replay.Trial  # a trial as it was written
 SEARCH = "search"
 CONFIRMATION = "confirmation"
 
@@ -107,7 +113,7 @@ class TrialView:
         return self.rungs[-1].value if self.rungs else math.nan
 
 
-def _view(group: str, trial: FrozenTrial) -> TrialView:
+def _view(group: str, trial: Record) -> TrialView:
     attrs = trial.user_attrs
     rungs: list[Rung] = []
     while (data := attrs.get(f"rung/{len(rungs)}")) is not None:
@@ -143,7 +149,106 @@ class _Index(NamedTuple):
     first: dict[str, int]
 
 
-class Ledger:
+class Reader(ABC):
+    """What can be read of one search, wherever its ledger is; it shows whole records only, also while another process writes.
+
+    Attributes:
+        name: the study's; storage: Optuna's, for its own tools.
+    """
+
+    name: str
+    storage: BaseStorage
+
+    @property
+    @abstractmethod
+    def direction(self) -> Direction:
+        """ "maximize" or "minimize"."""
+
+    @abstractmethod
+    def groups(self) -> list[str]:
+        """The groups that are there, search first."""
+
+    @abstractmethod
+    def records(self, group: str) -> Sequence[Record]:
+        """Every trial of ``group`` by number, duplicates included, as it was written; none if the group is not there. Not to be changed."""
+
+    @abstractmethod
+    def _attrs(self) -> Mapping[str, Any]:
+        """User attributes of the study itself."""
+
+    def trials(self, group: str) -> list[TrialView]:
+        """Every trial of ``group`` by number, duplicates included; none if the group is not there."""
+        return [_view(group, trial) for trial in self.records(group)]
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe as it was last run (`Recipe.to_dict`)."""
+        return dict(self._attrs()["recipe"])
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Versions, data fingerprint, device, time of creation, command."""
+        return dict(self._attrs()["meta"])
+
+    @property
+    def complete(self) -> bool:
+        """The recipe's whole budget is done and confirmed."""
+        return bool(self._attrs().get("complete", False))
+
+    def _check(self) -> None:
+        """Raises:
+        InputError: it was written by another schema, or is not ours.
+        """
+        attrs = self._attrs()
+        if attrs.get("schema") != SCHEMA:
+            what = f"its schema is {attrs['schema']}, this version reads {SCHEMA}" if "schema" in attrs else "it is no study of mrnn-search"
+            raise InputError(what, f'study "{self.name}"')
+        for rule, told in attrs["recipe"].get("space", {}).get("rules", {}).items():
+            define(rule, told)  # the user's own, who need not have registered it in this process
+
+
+class JournalReader(Reader):
+    """The one search of a journal file. It follows the file as it grows; a hundred thousand trials take it seconds.
+
+    Raises:
+        InputError: the file is damaged, does not hold one study, or that is not ours.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._replay = path, replay.Replay(path)
+        names = [study.name for study in self._studies().values() if "/" not in study.name]
+        if len(names) != 1:
+            raise InputError(f"holds {len(names)} studies, where one was expected", str(path))
+        self.name = names[0]
+        self._check()
+
+    def _studies(self) -> dict[str, replay.Study]:
+        try:
+            self._replay.sync()
+        except ValueError as error:
+            raise damaged(self._path, error) from None
+        return {study.name: study for study in self._replay.studies.values()}
+
+    @cached_property
+    def storage(self) -> BaseStorage:  # type: ignore[override]
+        return open_storage(self._path.parent, None, reading=True)
+
+    def _attrs(self) -> Mapping[str, Any]:
+        return self._studies()[self.name].user_attrs
+
+    @property
+    def direction(self) -> Direction:
+        return "maximize" if self._studies()[self.name].directions == [StudyDirection.MAXIMIZE] else "minimize"
+
+    def groups(self) -> list[str]:
+        return [SEARCH, *sorted(name.removeprefix(f"{self.name}/") for name in self._studies() if name.startswith(f"{self.name}/"))]
+
+    def records(self, group: str) -> Sequence[Record]:
+        study = self._studies().get(self.name if group == SEARCH else f"{self.name}/{group}")
+        return study.trials if study is not None else ()
+
+
+class Ledger(Reader):
     """One search's ledger.
 
     Used from one thread of one process, the head, which holds the study's lock while it writes (`storage.one_writer`);
@@ -163,12 +268,7 @@ class Ledger:
             self._main = optuna.load_study(study_name=name, storage=storage)
         except KeyError:
             raise InputError(f'there is no study "{name}" in this storage') from None
-        attrs = self._main.user_attrs
-        if attrs.get("schema") != SCHEMA:
-            what = f"its schema is {attrs['schema']}, this version reads {SCHEMA}" if "schema" in attrs else "it is no study of mrnn-search"
-            raise InputError(what, f'study "{name}"')
-        for rule, told in attrs["recipe"].get("space", {}).get("rules", {}).items():
-            define(rule, told)  # the user's own, who need not have registered it in this process
+        self._check()
         self._studies: dict[str, Study] = {SEARCH: self._main}
         self._finished: dict[tuple[str, int], TrialView] = {}  # a finished trial never changes: parsed once
         self._indices: dict[str, _Index] = {}
@@ -197,24 +297,11 @@ class Ledger:
         except KeyError:
             return False
 
-    @property
-    def recipe(self) -> dict[str, Any]:
-        """The recipe as it was last run (`Recipe.to_dict`)."""
-        return dict(self._main.user_attrs["recipe"])
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        """Versions, data fingerprint, device, time of creation, command."""
-        return dict(self._main.user_attrs["meta"])
-
-    @property
-    def complete(self) -> bool:
-        """The recipe's whole budget is done and confirmed."""
-        return bool(self._main.user_attrs.get("complete", False))
+    def _attrs(self) -> Mapping[str, Any]:
+        return self._main.user_attrs
 
     @property
     def direction(self) -> Direction:
-        """ "maximize" or "minimize"."""
         return "maximize" if self._main.direction == StudyDirection.MAXIMIZE else "minimize"
 
     def set_recipe(self, recipe: Mapping[str, Any]) -> None:
@@ -242,19 +329,20 @@ class Ledger:
         return self._study(group)._study_id
 
     def groups(self) -> list[str]:
-        """The groups that are there, search first."""
         names = optuna.study.get_all_study_names(self.storage)
         return [SEARCH, *sorted(name.removeprefix(f"{self.name}/") for name in names if name.startswith(f"{self.name}/"))]
 
-    def trials(self, group: str) -> list[TrialView]:
-        """Every trial of ``group`` by number, duplicates included; none if the group is not there."""
+    def records(self, group: str) -> Sequence[Record]:
         if group not in self._studies:
             if f"{self.name}/{group}" not in optuna.study.get_all_study_names(self.storage):
                 return []
             self._studies[group] = optuna.load_study(study_name=f"{self.name}/{group}", storage=self.storage)
-        return [self._view(group, trial) for trial in self.frozen(group)]
+        return self.frozen(group)
 
-    def _view(self, group: str, trial: FrozenTrial) -> TrialView:
+    def trials(self, group: str) -> list[TrialView]:
+        return [self._view(group, trial) for trial in self.records(group)]
+
+    def _view(self, group: str, trial: Record) -> TrialView:
         known = self._finished.get((group, trial.number))
         if known is None:
             known = _view(group, trial)

@@ -66,8 +66,12 @@ def open_storage(folder: Path, url: str | None, *, reading: bool = False) -> Bas
     try:
         return FileStorage(path)
     except (ValueError, KeyError, TypeError, AssertionError) as error:  # what a line that is no record of Optuna's ends in
-        message = f"damaged: it has a line that is not a record ({error}); restore it from a copy, or move it away"
-        raise InputError(message, str(path)) from None
+        raise damaged(path, error) from None
+
+
+def damaged(path: Path, error: Exception) -> InputError:
+    """What to tell of a journal that cannot be read."""
+    return InputError(f"damaged: it has a line that is not a record ({error}); restore it from a copy, or move it away", str(path))
 
 
 def _check_journal(path: Path) -> None:
