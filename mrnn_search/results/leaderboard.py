@@ -96,17 +96,29 @@ LEADERBOARD = {
 
 def _frame(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
     """Rows as a frame that has every column with its type, also when there are no rows; a number that a row lacks is NaN."""
-    rows = list(rows)
-    series = {}
-    for name, dtype in columns.items():
-        missing = math.nan if dtype == "float64" else None
-        series[name] = pd.Series([row.get(name, missing) for row in rows], dtype=dtype)
-    return pd.DataFrame(series)
+    values: dict[str, list[Any]] = {name: [] for name in columns}
+    fill = [(name, values[name].append, math.nan if dtype == "float64" else None) for name, dtype in columns.items()]
+    for row in rows:
+        for name, append, missing in fill:
+            append(row.get(name, missing))
+    return pd.DataFrame({name: pd.Series(values.pop(name), dtype=dtype) for name, dtype in columns.items()})
 
 
 def _coefficients() -> list[str]:
     """Every coefficient that a registered rule or a formula can have: one column each, NaN where a rule has none of that name."""
     return sorted({name for rule in rules for name in rules[rule].coefficients} | STANDARD.keys())
+
+
+def own_coefficients(ledger: Reader) -> list[str]:
+    """Those of the rules that the study itself brings: they are registered once it is opened."""
+    return sorted({name for rule in ledger.recipe.get("space", {}).get("rules", {}) for name in rules[rule].coefficients})
+
+
+def columns_of(name: str, own: Iterable[str]) -> list[str]:
+    """The columns of a table in this process; ``own``: `own_coefficients` of its study."""
+    if name == "curves":
+        return list(CURVES)
+    return [*(TRIALS if name == "trials" else LEADERBOARD), *sorted({*_coefficients(), *own})]
 
 
 def _candidate(c: Candidate) -> dict[str, Any]:

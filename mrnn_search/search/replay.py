@@ -6,18 +6,21 @@ Differences from Optuna's `JournalStorageReplayResult`: none in what both keep; 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from optuna.trial import TrialState
 
 # Optuna's JournalOperation
-CREATE_STUDY, DELETE_STUDY, STUDY_USER_ATTR, STUDY_SYSTEM_ATTR, CREATE_TRIAL, PARAM, STATE, INTERMEDIATE, USER_ATTR, SYSTEM_ATTR, DISCARD = range(11)
+CREATE_STUDY, DELETE_STUDY, STUDY_USER_ATTR, STUDY_SYSTEM_ATTR, CREATE_TRIAL, PARAM, STATE = range(7)
+INTERMEDIATE, USER_ATTR, SYSTEM_ATTR, DISCARD = range(7, 11)
 SKIPPED = tuple(f'{{"op_code":{code},'.encode() for code in (PARAM, INTERMEDIATE, SYSTEM_ATTR))
 
 
@@ -67,17 +70,19 @@ class Replay:
         now = os.stat(self._path)
         if now.st_ino != self._inode or now.st_size < self._offset:
             self._begin(now.st_ino)
-        if now.st_size == self._offset:
-            return
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                self._line += 1
-                if not line.startswith(SKIPPED):
-                    self._apply(line)
-                self._offset += len(line)
+        if now.st_size > self._offset:
+            with self._path.open("rb") as file, _uncollected():
+                file.seek(self._offset)
+                self._read(file)
+
+    def _read(self, file: BinaryIO) -> None:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            self._line += 1
+            if not line.startswith(SKIPPED):
+                self._apply(line)
+            self._offset += len(line)
 
     def _apply(self, line: bytes) -> None:
         try:
@@ -131,6 +136,18 @@ class Replay:
         known = log["trial_id"] < len(self._trials)
         trial = self._trials[log["trial_id"]] if known else None
         return None if trial is None or trial.state.is_finished() else trial
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, which would look through all that was read so far again and again; there are no cycles in it."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _time(text: str | None) -> datetime | None:
