@@ -14,6 +14,7 @@ from ..cells.spec import Candidate
 from ..search.finalists import FINALIST
 from ..search.ledger import CONFIRMATION, Reader, Record, TrialView
 from ..search.parameter import gates_text
+from ..search.replay import uncollected
 from .stats import Difference, Interval, mean_interval, paired_difference
 
 # Column -> dtype; what a candidate is. rule: a name or a formula. learned: "mu,beta:unit" (without a kind: one number a layer).
@@ -98,9 +99,10 @@ def _frame(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.
     """Rows as a frame that has every column with its type, also when there are no rows; a number that a row lacks is NaN."""
     values: dict[str, list[Any]] = {name: [] for name in columns}
     fill = [(name, values[name].append, math.nan if dtype == "float64" else None) for name, dtype in columns.items()]
-    for row in rows:
-        for name, append, missing in fill:
-            append(row.get(name, missing))
+    with uncollected():
+        for row in rows:
+            for name, append, missing in fill:
+                append(row.get(name, missing))
     return pd.DataFrame({name: pd.Series(values.pop(name), dtype=dtype) for name, dtype in columns.items()})
 
 
@@ -199,19 +201,20 @@ def curves_frame(ledger: Reader) -> pd.DataFrame:
     """
     metric = ledger.meta["benchmark"]["metric"]
     columns: dict[str, list[Any]] = {name: [] for name in CURVES}
-    for group in ledger.groups():
-        for trial in ledger.records(group):
-            attrs = trial.user_attrs
-            reached = _rungs(attrs)
-            if not reached:
-                continue
-            name = Candidate.from_dict(attrs["candidate"]).spec.name
-            known = (group, trial.number, attrs["cell_id"], attrs["candidate_id"], name, attrs["seed"])
-            for number, rung in enumerate(reached):
-                for epoch, step, loss, value, _ in rung["rows"]:
-                    for what, seen in ((metric, value), ("train_loss", loss)):
-                        for column, item in zip(columns.values(), (*known, number, epoch, step, what, seen), strict=True):
-                            column.append(item)
+    with uncollected():
+        for group in ledger.groups():
+            for trial in ledger.records(group):
+                attrs = trial.user_attrs
+                reached = _rungs(attrs)
+                if not reached:
+                    continue
+                name = Candidate.from_dict(attrs["candidate"]).spec.name
+                known = (group, trial.number, attrs["cell_id"], attrs["candidate_id"], name, attrs["seed"])
+                for number, rung in enumerate(reached):
+                    for epoch, step, loss, value, _ in rung["rows"]:
+                        for what, seen in ((metric, value), ("train_loss", loss)):
+                            for column, item in zip(columns.values(), (*known, number, epoch, step, what, seen), strict=True):
+                                column.append(item)
     return pd.DataFrame({name: pd.Series(columns.pop(name), dtype=dtype) for name, dtype in CURVES.items()})
 
 

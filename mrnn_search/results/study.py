@@ -38,6 +38,7 @@ from .leaderboard import (
 )
 from .report import ReportData, write_report
 from .stats import Difference, verdict
+from .utilisation import Utilisation, utilisation
 
 RUNS = "MRNN_SEARCH_RUNS"  # environment variable: where studies live; ./runs without it
 INTERVALS = (
@@ -219,6 +220,10 @@ class Study:
             direction=self._ledger.direction,
         )
         return write_report(Path(path) if path is not None else self.folder / "report.html", data)
+
+    def utilisation(self) -> Utilisation:
+        """How busy the study kept its devices; see `mrnn_search.results.utilisation`."""
+        return utilisation(self._ledger)
 
     def _intervals(self) -> str:
         return INTERVALS.format(test=self.meta["benchmark"]["sizes"]["test"])

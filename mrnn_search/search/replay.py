@@ -71,7 +71,7 @@ class Replay:
         if now.st_ino != self._inode or now.st_size < self._offset:
             self._begin(now.st_ino)
         if now.st_size > self._offset:
-            with self._path.open("rb") as file, _uncollected():
+            with self._path.open("rb") as file, uncollected():
                 file.seek(self._offset)
                 self._read(file)
 
@@ -139,7 +139,7 @@ class Replay:
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """Without the garbage collector, which would look through all that was read so far again and again; there are no cycles in it."""
     was = gc.isenabled()
     gc.disable()
