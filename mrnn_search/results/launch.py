@@ -90,7 +90,7 @@ def search(
     database = open_storage(folder, storage) if storage is not None else None
     quiet()
     if origin is not None and not (folder / LEDGER).exists() and not (database and Ledger.exists(database, parsed.name)):
-        check_comparable(load_study(origin, storage=storage)._ledger, parsed, benchmark.fingerprint)  # before anything is made
+        check_comparable(load_study(origin, storage=storage).ledger, parsed, benchmark.fingerprint)  # before anything is made
     now = _session(command or f"mrnn_search.search({str(recipe)!r}, …)")
     with (
         _explained(folder, storage),
@@ -171,7 +171,7 @@ def _handed_on(storage: BaseStorage, recipe: Recipe, benchmark: Benchmark) -> li
     """
     out: list[dict[str, Any]] = []
     for name in recipe.search.start.studies:
-        other = Ledger(storage, name) if Ledger.exists(storage, name) else Ledger(load_study(name).storage, name)
+        other = Ledger(storage, name) if Ledger.exists(storage, name) else load_study(name).ledger
         facts, epochs = other.meta["benchmark"], other.recipe["rungs"]["epochs"][-1]
         if facts["fingerprint"] != benchmark.fingerprint or facts["name"] != benchmark.name:
             raise InputError(f'study "{name}" has other data ({facts["name"]}): its values do not compare', "search.start.studies")
@@ -224,10 +224,10 @@ def _fork(
     if ledger.fork.get("done"):
         return
     source = load_study(str(origin or known), storage=storage)
-    check_comparable(source._ledger, recipe, benchmark.fingerprint)
+    check_comparable(source.ledger, recipe, benchmark.fingerprint)
     ledger.set_fork(source.name, done=False)
     there = Checkpoints(source.folder / "checkpoints")
-    on_fork(fork_trials(source._ledger, there, ledger, Checkpoints(folder / "checkpoints"), recipe))
+    on_fork(fork_trials(source.ledger, there, ledger, Checkpoints(folder / "checkpoints"), recipe))
     ledger.set_fork(source.name, done=True)
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from ..cells.presets import preset
 from ..cells.rules.base import STANDARD, rules
+from ..cells.spec import Candidate
 from ..search.finalists import FINALIST
-from ..search.ledger import CONFIRMATION, Ledger, TrialView
+from ..search.ledger import CONFIRMATION, Reader, Record, TrialView
 from ..search.parameter import gates_text
+from ..search.replay import uncollected
 from .stats import Difference, Interval, mean_interval, paired_difference
 
 # Column -> dtype; what a candidate is. rule: a name or a formula. learned: "mu,beta:unit" (without a kind: one number a layer).
@@ -93,10 +95,15 @@ LEADERBOARD = {
 }
 
 
-def _frame(rows: Iterable[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:
-    """Rows as a frame that has every column with its type, also when there are no rows."""
-    frame = pd.DataFrame(list(rows), columns=list(columns))
-    return frame.astype({name: dtype for name, dtype in columns.items()})
+def _frame(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
+    """Rows as a frame that has every column with its type, also when there are no rows; a number that a row lacks is NaN."""
+    values: dict[str, list[Any]] = {name: [] for name in columns}
+    fill = [(name, values[name].append, math.nan if dtype == "float64" else None) for name, dtype in columns.items()]
+    with uncollected():
+        for row in rows:
+            for name, append, missing in fill:
+                append(row.get(name, missing))
+    return pd.DataFrame({name: pd.Series(values.pop(name), dtype=dtype) for name, dtype in columns.items()})
 
 
 def _coefficients() -> list[str]:
@@ -104,22 +111,40 @@ def _coefficients() -> list[str]:
     return sorted({name for rule in rules for name in rules[rule].coefficients} | STANDARD.keys())
 
 
-def _candidate(trial: TrialView) -> dict[str, Any]:
-    c = trial.candidate
+def own_coefficients(ledger: Reader) -> list[str]:
+    """Those of the rules that the study itself brings: they are registered once it is opened."""
+    return sorted({name for rule in ledger.recipe.get("space", {}).get("rules", {}) for name in rules[rule].coefficients})
+
+
+def columns_of(name: str, own: Iterable[str]) -> list[str]:
+    """The columns of a table in this process; ``own``: `own_coefficients` of its study."""
+    if name == "curves":
+        return list(CURVES)
+    return [*(TRIALS if name == "trials" else LEADERBOARD), *sorted({*_coefficients(), *own})]
+
+
+def _candidate(c: Candidate) -> dict[str, Any]:
+    """The columns of `CANDIDATE`, less the identities, and those of the coefficients that it has."""
+    spec = c.spec
     return {
-        "candidate_id": trial.candidate_id,
-        "cell_id": trial.cell_id,
-        "name": c.spec.name,
-        "base": c.spec.base,
-        "rule": c.spec.rule,
-        "learned": ",".join(name if kind == "scalar" else f"{name}:{kind}" for name, kind in c.spec.learned_kinds.items()),
-        "options": ",".join(f"{key}={value}" for key, value in sorted(c.spec.options.items())),
-        "scope": c.spec.scope,
-        "gates": gates_text(c.spec.base, c.spec.gates),
-        "drive_bias": c.spec.drive_bias,
-        **{name: getattr(c, name) for name in ("hidden_size", "num_layers", "init", "optimizer", "dropout", "batch_size")},
-        **{name: _number(getattr(c, name)) for name in ("lr", "lr_orthogonal", "clip")},
-        **{name: _number(c.spec.coefficients.get(name)) for name in _coefficients()},
+        "name": spec.name,
+        "base": spec.base,
+        "rule": spec.rule,
+        "learned": ",".join(name if kind == "scalar" else f"{name}:{kind}" for name, kind in spec.learned_kinds.items()),
+        "options": ",".join(f"{key}={value}" for key, value in sorted(spec.options.items())),
+        "scope": spec.scope,
+        "gates": gates_text(spec.base, spec.gates),
+        "drive_bias": spec.drive_bias,
+        "hidden_size": c.hidden_size,
+        "num_layers": c.num_layers,
+        "init": c.init,
+        "optimizer": c.optimizer,
+        "lr": _number(c.lr),
+        "lr_orthogonal": _number(c.lr_orthogonal),
+        "clip": _number(c.clip),
+        "dropout": c.dropout,
+        "batch_size": c.batch_size,
+        **spec.coefficients,
     }
 
 
@@ -127,66 +152,73 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def trials_frame(ledger: Ledger) -> pd.DataFrame:
+def _rungs(attrs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a trial has recorded, as it was written: `mrnn_search.search.ledger.Rung`."""
+    out: list[dict[str, Any]] = []
+    while (rung := attrs.get(f"rung/{len(out)}")) is not None:
+        out.append(rung)
+    return out
+
+
+def trials_frame(ledger: Reader) -> pd.DataFrame:
     """Every candidate that was screened, in the search and in the tuning of the baselines, one row each.
 
     ``state`` is COMPLETE (reached the last rung), PRUNED (dropped at a rung), FAIL (``error`` says why) or RUNNING;
     ``value`` the best validation metric so far; ``rung`` how many rungs it reached; ``seconds`` its training time.
     Proposals that had been there already are left out.
     """
-    rows = []
-    for group in ledger.groups():
-        if group == CONFIRMATION:
-            continue
-        for trial in ledger.trials(group):
-            if trial.duplicate_of is not None:
-                continue
-            last = trial.rungs[-1] if trial.rungs else None
-            rows.append(
-                {
-                    **_candidate(trial),
-                    "number": trial.number,
-                    "group": group,
-                    "state": trial.state,
-                    "value": trial.value,
-                    "best_epoch": last.best_epoch if last else pd.NA,
-                    "rung": len(trial.rungs),
-                    "epochs": trial.epochs,
-                    "params": last.params if last else pd.NA,
-                    "seconds": sum(r.seconds for r in trial.rungs),
-                    "seed": trial.seed,
-                    "cohort": trial.cohort,
-                    "execution": last.execution if last else "",
-                    "device": last.device if last else "",
-                    "worker": last.worker if last else "",
-                    "started": trial.started,
-                    "finished": trial.finished,
-                    "error": trial.error or "",
-                }
-            )
+    groups = [group for group in ledger.groups() if group != CONFIRMATION]
+    rows = (_trial(group, t) for group in groups for t in ledger.records(group) if "duplicate_of" not in t.user_attrs)
     return _frame(rows, {**TRIALS, **dict.fromkeys(_coefficients(), "float64")})
 
 
-def curves_frame(ledger: Ledger) -> pd.DataFrame:
+def _trial(group: str, trial: Record) -> dict[str, Any]:
+    attrs = trial.user_attrs
+    rungs = _rungs(attrs)
+    last = rungs[-1] if rungs else {"execution": "", "device": "", "worker": "", "stop_epoch": 0}
+    return {
+        **_candidate(Candidate.from_dict(attrs["candidate"])),
+        **{name: attrs[name] for name in ("candidate_id", "cell_id", "seed", "cohort")},
+        **{name: last.get(name) for name in ("best_epoch", "params", "execution", "device", "worker")},
+        "number": trial.number,
+        "group": group,
+        "state": trial.state.name,
+        "value": last.get("value", math.nan),
+        "rung": len(rungs),
+        "epochs": last["stop_epoch"],
+        "seconds": sum(rung["seconds"] for rung in rungs),
+        "started": trial.datetime_start,
+        "finished": trial.datetime_complete,
+        "error": attrs.get("error") or "",
+    }
+
+
+def curves_frame(ledger: Reader) -> pd.DataFrame:
     """Every learning curve in long form: one row for each trial, epoch and metric.
 
     ``metric`` is the benchmark's, on validation, or ``train_loss``; ``step`` counts updates. ``trial`` is unique within
     its ``group`` (search, a baseline's name, or confirmation).
     """
     metric = ledger.meta["benchmark"]["metric"]
-    rows = []
-    for group in ledger.groups():
-        for trial in ledger.trials(group):
-            known = {"group": group, "trial": trial.number, "cell_id": trial.cell_id, "candidate_id": trial.candidate_id}
-            known |= {"name": trial.candidate.spec.name, "seed": trial.seed}
-            for rung, reached in enumerate(trial.rungs):
-                for epoch, step, loss, value, _ in reached.rows:
-                    at = {**known, "rung": rung, "epoch": epoch, "step": step}
-                    rows += [{**at, "metric": metric, "value": value}, {**at, "metric": "train_loss", "value": loss}]
-    return _frame(rows, CURVES)
+    columns: dict[str, list[Any]] = {name: [] for name in CURVES}
+    with uncollected():
+        for group in ledger.groups():
+            for trial in ledger.records(group):
+                attrs = trial.user_attrs
+                reached = _rungs(attrs)
+                if not reached:
+                    continue
+                name = Candidate.from_dict(attrs["candidate"]).spec.name
+                known = (group, trial.number, attrs["cell_id"], attrs["candidate_id"], name, attrs["seed"])
+                for number, rung in enumerate(reached):
+                    for epoch, step, loss, value, _ in rung["rows"]:
+                        for what, seen in ((metric, value), ("train_loss", loss)):
+                            for column, item in zip(columns.values(), (*known, number, epoch, step, what, seen), strict=True):
+                                column.append(item)
+    return pd.DataFrame({name: pd.Series(columns.pop(name), dtype=dtype) for name, dtype in CURVES.items()})
 
 
-def confirmed(ledger: Ledger) -> dict[str, list[TrialView]]:
+def confirmed(ledger: Reader) -> dict[str, list[TrialView]]:
     """candidate_id -> its confirmation runs that are decided, for candidates with at least one complete run."""
     out: dict[str, list[TrialView]] = {}
     for trial in ledger.trials(CONFIRMATION):
@@ -201,13 +233,13 @@ def by_seed(runs: Sequence[TrialView], split: str) -> dict[int, float]:
     return {t.seed: t.value if split == "validation" else _number(t.rungs[-1].test_value) for t in done}
 
 
-def difference(ledger: Ledger, a: str, b: str) -> Difference:
+def difference(ledger: Reader, a: str, b: str) -> Difference:
     """Test metric of candidate ``a`` minus that of ``b``, paired by seed."""
     runs = confirmed(ledger)
     return paired_difference(by_seed(runs[a], "test"), by_seed(runs[b], "test"))
 
 
-def reference_candidate(ledger: Ledger) -> str | None:
+def reference_candidate(ledger: Reader) -> str | None:
     """candidate_id of the baseline that all else is compared with: the tuned plain LSTM, or the best baseline if that is not there."""
     sign = 1 if ledger.direction == "maximize" else -1
     lstm = preset("lstm").cell_id
@@ -220,7 +252,7 @@ def reference_candidate(ledger: Ledger) -> str | None:
     return max(baselines, key=merit)[0] if baselines else None
 
 
-def leaderboard_frame(ledger: Ledger) -> pd.DataFrame:
+def leaderboard_frame(ledger: Reader) -> pd.DataFrame:
     """One row per confirmed candidate, best mean validation metric first.
 
     ``val_*`` and ``test_*``: mean over the fresh seeds and its 95 % Student interval (over seeds alone);
@@ -236,7 +268,9 @@ def leaderboard_frame(ledger: Ledger) -> pd.DataFrame:
         against = difference(ledger, key, reference) if reference not in (None, key) else None
         rows.append(
             {
-                **_candidate(done[0]),
+                **_candidate(done[0].candidate),
+                "candidate_id": key,
+                "cell_id": done[0].cell_id,
                 **_spread("val", val),
                 **_spread("test", test),
                 **_spread("diff", against),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 import pandas as pd
+from optuna.storages import BaseStorage
 from torch import Tensor
 
 from .._registry import InputError, UnknownNameError
@@ -16,13 +21,25 @@ from ..cells.spec import CellSpec
 from ..engine.train import best_layer
 from ..search.checkpoints import Checkpoints
 from ..search.finalists import FINALIST
-from ..search.ledger import Ledger, TrialView
+from ..search.journal import FileStorage
+from ..search.ledger import JournalReader, Ledger, Reader, TrialView
 from ..search.recipe import check_name
 from ..search.storage import LEDGER, POINTER, check_home, open_storage, refuse_links
+from .cache import Cache, journal_key
 from .export import export
-from .leaderboard import confirmed, curves_frame, difference, leaderboard_frame, reference_candidate, trials_frame
+from .leaderboard import (
+    columns_of,
+    confirmed,
+    curves_frame,
+    difference,
+    leaderboard_frame,
+    own_coefficients,
+    reference_candidate,
+    trials_frame,
+)
 from .report import ReportData, write_report
 from .stats import Difference, verdict
+from .utilisation import Utilisation, utilisation
 
 RUNS = "MRNN_SEARCH_RUNS"  # environment variable: where studies live; ./runs without it
 INTERVALS = (
@@ -56,16 +73,42 @@ class Comparison:
 class Study:
     """One search: everything it shows is read from its ledger, also while another process still runs it.
 
+    Args:
+        ledger: what to read, or the journal file to read when something is asked for that no kept table has.
+
     Attributes:
-        name, folder: of the study; storage: Optuna's, for its own tools.
+        folder: of the study.
     """
 
-    def __init__(self, ledger: Ledger, folder: Path) -> None:
-        self._ledger = ledger
-        self.name, self.folder, self.storage = ledger.name, folder, ledger.storage
+    def __init__(self, ledger: Reader | Path, folder: Path) -> None:
+        self._opened, self.folder = ledger, folder
+        in_folder = isinstance(ledger, (Path, JournalReader)) or isinstance(ledger.storage, FileStorage)
+        self._cache = Cache(folder, lambda: journal_key(folder / LEDGER) if in_folder else _state(self._ledger))
+
+    @property
+    def _ledger(self) -> Reader:
+        opened = self._opened
+        if isinstance(opened, Path):
+            opened = self._opened = whole(JournalReader(opened))
+        return opened
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self._ledger.name
 
     def __repr__(self) -> str:
         return f"Study({self.name!r}, {self.state})"
+
+    @property
+    def storage(self) -> BaseStorage:
+        """Optuna's, for its own tools."""
+        return self._ledger.storage
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """With everything that samplers know of its trials, too."""
+        return whole(Ledger(self.storage, self.name))
 
     @property
     def state(self) -> str:
@@ -84,15 +127,22 @@ class Study:
 
     def leaderboard(self) -> pd.DataFrame:
         """The confirmed cells, ranked; see `mrnn_search.results.leaderboard.leaderboard_frame` for the columns."""
-        return leaderboard_frame(self._ledger)
+        return self._table("leaderboard", leaderboard_frame)
 
     def trials(self) -> pd.DataFrame:
         """Every screened candidate; see `mrnn_search.results.leaderboard.trials_frame`."""
-        return trials_frame(self._ledger)
+        return self._table("trials", trials_frame)
 
     def curves(self) -> pd.DataFrame:
         """Every learning curve; see `mrnn_search.results.leaderboard.curves_frame`."""
-        return curves_frame(self._ledger)
+        return self._table("curves", curves_frame)
+
+    def _table(self, name: str, make: Callable[[Reader], pd.DataFrame]) -> pd.DataFrame:
+        return self._cache.frame(
+            name,
+            lambda frame, own: list(frame.columns) == columns_of(name, own),
+            lambda: (make(self._ledger), own_coefficients(self._ledger)),
+        )
 
     @property
     def best(self) -> CellSpec:
@@ -178,6 +228,10 @@ class Study:
         )
         return write_report(Path(path) if path is not None else self.folder / "report.html", data)
 
+    def utilisation(self) -> Utilisation:
+        """How busy the study kept its devices; see `mrnn_search.results.utilisation`."""
+        return utilisation(self._ledger)
+
     def _intervals(self) -> str:
         return INTERVALS.format(test=self.meta["benchmark"]["sizes"]["test"])
 
@@ -234,7 +288,10 @@ RECIPE: dict[str, Any] = {"name": str, "benchmark": str, "space": {"parameters":
 RECIPE |= {"baselines": {"cells": [str]}, "confirmation": {"seeds": int}, "seed": int, "description": str}
 
 
-def whole(ledger: Ledger) -> Ledger:
+R = TypeVar("R", bound=Reader)
+
+
+def whole(ledger: R) -> R:
     """``ledger``, if its recipe and what is told of its benchmark and its sessions have what is shown of them.
 
     Raises:
@@ -284,8 +341,17 @@ def load_study(study: str | Path, *, storage: str | None = None) -> Study:
     if not (folder / LEDGER).is_file():
         known = [path.parent.name for path in runs_folder().glob(f"*/{LEDGER}")]
         raise UnknownNameError("study", str(study), known, str(runs_folder()))
-    opened = open_storage(folder, None, reading=True)
-    names = [name for name in optuna.study.get_all_study_names(opened) if "/" not in name]
-    if len(names) != 1:
-        raise InputError(f"holds {len(names)} studies, where one was expected", str(folder / LEDGER))
-    return Study(whole(Ledger(opened, names[0])), folder)
+    journal = folder / LEDGER
+    cache = Cache(folder, lambda: journal_key(journal))
+    checked = any(cache.has(name) for name in ("leaderboard", "trials", "curves"))  # then it was whole, and is as it was
+    return Study(journal if checked else whole(JournalReader(journal)), folder)
+
+
+def _state(ledger: Reader) -> str | None:
+    """A key for the tables of a ledger in a database: its study's attributes once it is complete, which whoever goes on with it
+    changes first. None before: nothing that is cheap to ask for tells of every write.
+    """
+    if not ledger.complete:
+        return None
+    facts = [ledger.name, ledger.direction, ledger.recipe, ledger.meta]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

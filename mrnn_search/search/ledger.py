@@ -17,10 +17,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import optuna
 from optuna.storages import BaseStorage
@@ -30,11 +34,15 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from .._registry import InputError
 from ..cells.rules.base import define
 from ..cells.spec import Candidate
+from . import replay
+from .journal import FileStorage
 from .sampler import Proposal
 from .soundness import problem
+from .storage import damaged, open_storage
 
 Direction = Literal["maximize", "minimize"]
 SCHEMA = 1
+Record = FrozenTrial | replay.Trial  # a trial as it was written
 SEARCH = "search"
 CONFIRMATION = "confirmation"
 
@@ -106,7 +114,7 @@ class TrialView:
         return self.rungs[-1].value if self.rungs else math.nan
 
 
-def _view(group: str, trial: FrozenTrial) -> TrialView:
+def _view(group: str, trial: Record) -> TrialView:
     attrs = trial.user_attrs
     rungs: list[Rung] = []
     while (data := attrs.get(f"rung/{len(rungs)}")) is not None:
@@ -129,7 +137,137 @@ def _view(group: str, trial: FrozenTrial) -> TrialView:
     )
 
 
-class Ledger:
+class _Index(NamedTuple):
+    """What the writer keeps of a group, so that a write reads nothing.
+
+    Attributes:
+        study: the storage's number of the group's study; ids: those of its trials, by trial number.
+        first: candidate_id -> number of the first trial that has it.
+    """
+
+    study: int
+    ids: list[int]
+    first: dict[str, int]
+
+
+class Reader(ABC):
+    """What can be read of one search, wherever its ledger is; it shows whole records only, also while another process writes.
+
+    Attributes:
+        name: the study's; storage: Optuna's, for its own tools.
+    """
+
+    name: str
+    storage: BaseStorage
+
+    @property
+    @abstractmethod
+    def direction(self) -> Direction:
+        """ "maximize" or "minimize"."""
+
+    @abstractmethod
+    def groups(self) -> list[str]:
+        """The groups that are there, search first."""
+
+    @abstractmethod
+    def records(self, group: str) -> Sequence[Record]:
+        """Every trial of ``group`` by number, duplicates included, as it was written; none if the group is not there. Not to be changed."""
+
+    @abstractmethod
+    def _attrs(self) -> Mapping[str, Any]:
+        """User attributes of the study itself."""
+
+    def trials(self, group: str) -> list[TrialView]:
+        """Every trial of ``group`` by number, duplicates included; none if the group is not there."""
+        return [self._view(group, trial) for trial in self.records(group)]
+
+    def _view(self, group: str, trial: Record) -> TrialView:
+        """Raises:
+        InputError: the trial is not what this package writes.
+        """
+        try:
+            view = _view(group, trial)
+            wrong = problem(view)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+            wrong = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        if wrong is not None:
+            message = f"its ledger is damaged at {group}, trial {trial.number}: {wrong}; restore it from a copy"
+            raise InputError(message, f'study "{self.name}"') from None
+        return view
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe as it was last run (`Recipe.to_dict`)."""
+        return dict(self._attrs()["recipe"])
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Versions, data fingerprint, device, time of creation, command."""
+        return dict(self._attrs()["meta"])
+
+    @property
+    def complete(self) -> bool:
+        """The recipe's whole budget is done and confirmed."""
+        return bool(self._attrs().get("complete", False))
+
+    def _check(self) -> None:
+        """Raises:
+        InputError: it was written by another schema, or is not ours.
+        """
+        attrs = self._attrs()
+        if attrs.get("schema") != SCHEMA:
+            what = f"its schema is {attrs['schema']}, this version reads {SCHEMA}" if "schema" in attrs else "it is no study of mrnn-search"
+            raise InputError(what, f'study "{self.name}"')
+        try:
+            dict(attrs["meta"])
+            for rule, told in attrs["recipe"].get("space", {}).get("rules", {}).items():
+                define(rule, told)  # the user's own, who need not have registered it in this process
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"its ledger is damaged: {type(error).__name__}: {error}", f'study "{self.name}"') from None
+
+
+class JournalReader(Reader):
+    """The one search of a journal file. It follows the file as it grows; a hundred thousand trials take it seconds.
+
+    Raises:
+        InputError: the file is damaged, does not hold one study, or that is not ours.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._replay = path, replay.Replay(path)
+        names = [study.name for study in self._studies().values() if "/" not in study.name]
+        if len(names) != 1:
+            raise InputError(f"holds {len(names)} studies, where one was expected", str(path))
+        self.name = names[0]
+        self._check()
+
+    def _studies(self) -> dict[str, replay.Study]:
+        try:
+            self._replay.sync()
+        except ValueError as error:
+            raise damaged(self._path, error) from None
+        return {study.name: study for study in self._replay.studies.values()}
+
+    @cached_property
+    def storage(self) -> BaseStorage:  # type: ignore[override]
+        return open_storage(self._path.parent, None, reading=True)
+
+    def _attrs(self) -> Mapping[str, Any]:
+        return self._studies()[self.name].user_attrs
+
+    @property
+    def direction(self) -> Direction:
+        return "maximize" if self._studies()[self.name].directions == [StudyDirection.MAXIMIZE] else "minimize"
+
+    def groups(self) -> list[str]:
+        return [SEARCH, *sorted(name.removeprefix(f"{self.name}/") for name in self._studies() if name.startswith(f"{self.name}/"))]
+
+    def records(self, group: str) -> Sequence[Record]:
+        study = self._studies().get(self.name if group == SEARCH else f"{self.name}/{group}")
+        return study.trials if study is not None else ()
+
+
+class Ledger(Reader):
     """One search's ledger.
 
     Used from one thread of one process, the head, which holds the study's lock while it writes (`claims.one_writer`);
@@ -149,18 +287,11 @@ class Ledger:
             self._main = optuna.load_study(study_name=name, storage=storage)
         except KeyError:
             raise InputError(f'there is no study "{name}" in this storage') from None
-        attrs = self._main.user_attrs
-        if attrs.get("schema") != SCHEMA:
-            what = f"its schema is {attrs['schema']}, this version reads {SCHEMA}" if "schema" in attrs else "it is no study of mrnn-search"
-            raise InputError(what, f'study "{name}"')
-        try:
-            dict(attrs["meta"])
-            for rule, told in attrs["recipe"].get("space", {}).get("rules", {}).items():
-                define(rule, told)  # the user's own, who need not have registered it in this process
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"its ledger is damaged: {type(error).__name__}: {error}", f'study "{name}"') from None
+        self._check()
         self._studies: dict[str, Study] = {SEARCH: self._main}
         self._finished: dict[tuple[str, int], TrialView] = {}  # a finished trial never changes: parsed once
+        self._indices: dict[str, _Index] = {}
+        self._curves: dict[int, set[int]] = {}  # storage's number of a running trial -> epochs that are among its intermediate values
 
     @classmethod
     def create(cls, storage: BaseStorage, name: str, recipe: Mapping[str, Any], meta: Mapping[str, Any], direction: Direction) -> Ledger:
@@ -185,15 +316,8 @@ class Ledger:
         except KeyError:
             return False
 
-    @property
-    def recipe(self) -> dict[str, Any]:
-        """The recipe as it was last run (`Recipe.to_dict`)."""
-        return dict(self._main.user_attrs["recipe"])
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        """Versions, data fingerprint, device, time of creation, command."""
-        return dict(self._main.user_attrs["meta"])
+    def _attrs(self) -> Mapping[str, Any]:
+        return self._main.user_attrs
 
     @property
     def fork(self) -> dict[str, Any]:
@@ -214,13 +338,7 @@ class Ledger:
         self._main.set_user_attr("holder", dict(holder))
 
     @property
-    def complete(self) -> bool:
-        """The recipe's whole budget is done and confirmed."""
-        return bool(self._main.user_attrs.get("complete", False))
-
-    @property
     def direction(self) -> Direction:
-        """ "maximize" or "minimize"."""
         return "maximize" if self._main.direction == StudyDirection.MAXIMIZE else "minimize"
 
     def set_recipe(self, recipe: Mapping[str, Any]) -> None:
@@ -246,40 +364,28 @@ class Ledger:
                 self._studies[group] = optuna.create_study(storage=self.storage, study_name=name, direction=self.direction)
         return self._studies[group]
 
+    def study_id(self, group: str) -> int:
+        """The storage's number of the Optuna study of ``group``, which is made if it is not there."""
+        return self._study(group)._study_id
+
     def groups(self) -> list[str]:
-        """The groups that are there, search first."""
         names = optuna.study.get_all_study_names(self.storage)
         return [SEARCH, *sorted(name.removeprefix(f"{self.name}/") for name in names if name.startswith(f"{self.name}/"))]
 
-    def trials(self, group: str) -> list[TrialView]:
-        """Every trial of ``group`` by number, duplicates included; none if the group is not there."""
+    def records(self, group: str) -> Sequence[Record]:
         if group not in self._studies:
             if f"{self.name}/{group}" not in optuna.study.get_all_study_names(self.storage):
                 return []
             self._studies[group] = optuna.load_study(study_name=f"{self.name}/{group}", storage=self.storage)
-        return [self._view(group, trial) for trial in self.frozen(group)]
+        return self.frozen(group)
 
-    def _view(self, group: str, trial: FrozenTrial) -> TrialView:
+    def _view(self, group: str, trial: Record) -> TrialView:
         known = self._finished.get((group, trial.number))
         if known is None:
-            known = self._sound(group, trial)
+            known = super()._view(group, trial)
             if trial.state.is_finished():
                 self._finished[group, trial.number] = known
         return known
-
-    def _sound(self, group: str, trial: FrozenTrial) -> TrialView:
-        """Raises:
-        InputError: the trial is not what this package writes.
-        """
-        try:
-            view = _view(group, trial)
-            wrong = problem(view)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-            wrong = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        if wrong is not None:
-            message = f"its ledger is damaged at {group}, trial {trial.number}: {wrong}; restore it from a copy"
-            raise InputError(message, f'study "{self.name}"') from None
-        return view
 
     def frozen(self, group: str) -> list[FrozenTrial]:
         """Every trial of ``group`` as Optuna has it: what a sampler learns from."""
@@ -293,23 +399,52 @@ class Ledger:
         Args:
             proposal: how a sampler came to it; None for one that was not asked for (confirmation).
             role: what it is in a confirmation; the same candidate may be there once for each seed.
+
+        Raises:
+            RuntimeError: another process writes this ledger as well.
         """
+        index = self._index(group)
         attrs: dict[str, Any] = {"candidate_id": candidate.candidate_id, "cell_id": candidate.spec.cell_id, "seed": seed, "cohort": cohort}
         attrs["candidate"] = candidate.to_dict()
         if role:
             attrs["role"] = role
-        twins = [t.number for t in self.frozen(group) if t.user_attrs.get("candidate_id") == candidate.candidate_id] if proposal else []
-        if twins:
-            attrs["duplicate_of"] = twins[0]
+        twin = index.first.get(candidate.candidate_id) if proposal else None
+        if twin is not None:
+            attrs["duplicate_of"] = twin
         template = create_trial(
-            state=TrialState.FAIL if twins else TrialState.RUNNING,
+            state=TrialState.RUNNING if twin is None else TrialState.FAIL,
             params=dict(proposal.params) if proposal else {},
             distributions=dict(proposal.distributions) if proposal else {},
             user_attrs=attrs,
             system_attrs=dict(proposal.system_attrs) if proposal else {},
         )
-        made = self.storage.create_new_trial(self._study(group)._study_id, template_trial=template)
-        return self._view(group, self.storage.get_trial(made))
+        number = len(index.ids)
+        made = self.storage.create_new_trial(index.study, template_trial=template)
+        if self.storage.get_trial_id_from_study_id_trial_number(index.study, number) != made:
+            raise RuntimeError(f'study "{self.name}": another process adds trials to it')
+        index.ids.append(made)
+        index.first.setdefault(candidate.candidate_id, number)
+        template.number = number
+        if twin is None:
+            self._curves[made] = set()
+        return self._view(group, template)
+
+    def _index(self, group: str) -> _Index:
+        """What a writer needs to know of ``group``: read once, then kept, as nobody else writes."""
+        if group not in self._indices:
+            first: dict[str, int] = {}
+            trials = self.frozen(group)
+            for trial in trials:
+                first.setdefault(trial.user_attrs["candidate_id"], trial.number)
+            self._indices[group] = _Index(self.study_id(group), [trial._trial_id for trial in trials], first)
+        return self._indices[group]
+
+    def together(self) -> AbstractContextManager[None]:
+        """What is written inside reaches the disk at the end, in one go; only a journal file makes use of it.
+
+        A process that is killed inside loses nothing. A power cut takes back what was last written, never what went before.
+        """
+        return self.storage.file.together() if isinstance(self.storage, FileStorage) else nullcontext()
 
     def adopt(self, trial: TrialView, proposal: Proposal | None, origin: Mapping[str, Any]) -> None:
         """A trial of another ledger, as it stands, in one write: its number is the next of its group.
@@ -334,39 +469,53 @@ class Ledger:
         template.datetime_start = trial.started
         if trial.finished is not None:
             template.datetime_complete = trial.finished
-        self.storage.create_new_trial(self._study(trial.group)._study_id, template_trial=template)
+        index = self._index(trial.group)
+        index.ids.append(self.storage.create_new_trial(index.study, template_trial=template))
+        index.first.setdefault(trial.candidate_id, len(index.ids) - 1)
 
     def record(self, trial: TrialView, rung: Rung) -> TrialView:
-        """The lane reached its next rung: one write, then the curve for Optuna's own readers."""
-        frozen = self._frozen(trial)
-        data = dataclasses.asdict(rung)
-        self.storage.set_trial_user_attr(frozen._trial_id, f"rung/{len(trial.rungs)}", data)
+        """The lane reached its next rung: one record, then the curve for Optuna's own readers."""
         updated = dataclasses.replace(trial, rungs=(*trial.rungs, rung))
-        self._write_curve(updated)
+        with self.together():
+            self.storage.set_trial_user_attr(self._id(trial), f"rung/{len(trial.rungs)}", dataclasses.asdict(rung))
+            self._write_curve(updated)
         return updated
 
     def _write_curve(self, trial: TrialView) -> None:
         """The recorded epochs as intermediate values; those that a killed process left out are added."""
-        frozen = self._frozen(trial)
+        number = self._id(trial)
+        if number not in self._curves:
+            self._curves[number] = set(self.storage.get_trial(number).intermediate_values)
+        there = self._curves[number]
         for rung in trial.rungs:
             for epoch, _, _, value, _ in rung.rows:
-                if epoch not in frozen.intermediate_values:
-                    self.storage.set_trial_intermediate_value(frozen._trial_id, epoch, value)
+                if epoch not in there:
+                    self.storage.set_trial_intermediate_value(number, epoch, value)
+                    there.add(epoch)
 
-    def _frozen(self, trial: TrialView) -> FrozenTrial:
-        return self.frozen(trial.group)[trial.number]
+    def _id(self, trial: TrialView) -> int:
+        """The storage's own number of ``trial``."""
+        return self._index(trial.group).ids[trial.number]
+
+    def _end(self, trial: TrialView, state: TrialState, value: float | None) -> None:
+        """The last write of a trial: what `optuna.Study.tell` does, less what it reads."""
+        self.storage.set_trial_state_values(self._id(trial), state, None if value is None else [value])
+        self._curves.pop(self._id(trial), None)
 
     def finish(self, trial: TrialView) -> None:
         """The lane reached its last rung: COMPLETE."""
-        self._write_curve(trial)
-        self._study(trial.group).tell(trial.number, trial.value)
+        with self.together():
+            self._write_curve(trial)
+            self._end(trial, TrialState.COMPLETE, trial.value)
 
     def drop(self, trial: TrialView) -> None:
-        """The lane was dropped at a rung: PRUNED."""
-        self._write_curve(trial)
-        self._study(trial.group).tell(trial.number, state=TrialState.PRUNED)
+        """The lane was dropped at a rung: PRUNED, with the value of its last epoch, as Optuna's samplers expect."""
+        with self.together():
+            self._write_curve(trial)
+            self._end(trial, TrialState.PRUNED, trial.rungs[-1].rows[-1][3] if trial.rungs else None)
 
     def fail(self, trial: TrialView, error: str) -> None:
         """The lane cannot go on: FAIL, with the reason."""
-        self.storage.set_trial_user_attr(self._frozen(trial)._trial_id, "error", error)
-        self._study(trial.group).tell(trial.number, state=TrialState.FAIL)
+        with self.together():
+            self.storage.set_trial_user_attr(self._id(trial), "error", error)
+            self._end(trial, TrialState.FAIL, None)

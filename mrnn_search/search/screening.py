@@ -188,8 +188,9 @@ class Screening:
         there = self._cohorts.get(wave.cohort, [])
         if any(self.trials[n].rungs or not self.trials[n].running for n in there) or max(self._cohorts, default=0) > wave.cohort:
             return list(there)
-        while len(self._cohorts.get(wave.cohort, ())) < wave.new and self._duplicates < MAX_DUPLICATES:
-            self._ask_one(wave.cohort)
+        with self._ledger.together():
+            while len(self._cohorts.get(wave.cohort, ())) < wave.new and self._duplicates < MAX_DUPLICATES:
+                self._ask_one(wave.cohort)
         return list(self._cohorts.get(wave.cohort, ()))
 
     def _ask_one(self, cohort: int) -> None:

@@ -6,49 +6,19 @@ import contextlib
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 import optuna
-from filelock import FileLock
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from .._registry import InputError
+from .journal import FileStorage
 
 LEDGER = "ledger.log"
 SECRET = re.compile("pass|pwd|secret|token|key", re.IGNORECASE)  # names of query parameters that are not shown
 DAMAGE = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, AssertionError, RecursionError)
 POINTER = "storage"  # names the database of a study whose ledger is not in its folder; never its password
-
-
-class _KernelLock(JournalFileOpenLock):
-    """A lock that the kernel frees when its holder dies; Optuna's own makes the next process wait out a grace period."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
-        self._lock = FileLock(f"{path}.lock")
-
-    def acquire(self) -> bool:
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        self._lock.release()
-
-
-class _Journal(JournalFileBackend):
-    """Optuna's journal file; a record that could not be written whole (a full disk) is taken back, or it would join the next one."""
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        size = os.path.getsize(self._file_path)  # the head alone writes
-        try:
-            super().append_logs(logs)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.truncate(self._file_path, size)
-            raise
 
 
 def shown(url: str) -> str:
@@ -96,11 +66,15 @@ def open_storage(folder: Path, url: str | None, *, reading: bool = False) -> Bas
         _check_journal(path)
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return JournalStorage(_Journal(str(path), lock_obj=_KernelLock(path)))
+        return FileStorage(path)
     except DAMAGE as error:  # what a line that is no record of Optuna's ends in
-        what = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        message = f"damaged: it has a line that is not a record ({what}); restore it from a copy, or move it away"
-        raise InputError(message, str(path)) from None
+        raise damaged(path, error) from None
+
+
+def damaged(path: Path, error: Exception) -> InputError:
+    """What to tell of a journal that cannot be read."""
+    what = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return InputError(f"damaged: it has a line that is not a record ({what}); restore it from a copy, or move it away", str(path))
 
 
 def _check_journal(path: Path) -> None:

@@ -131,7 +131,8 @@ class Trainer:
             for job in members.values():  # one of them kills its workers: each alone, so that it alone fails
                 self.submit([job])
             return []
-        changed = [self._record(members[lane.key], lane, result) for lane in result.lanes]
+        with self._ledger.together():
+            changed = [self._record(members[lane.key], lane, result) for lane in result.lanes]
         stops = {key: stops for key, (_, stops) in members.items()}
         self.submit([(trial, stops[trial.key]) for trial in changed if trial.running and trial.epochs < stops[trial.key][-1]])
         return changed

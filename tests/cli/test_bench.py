@@ -1,4 +1,4 @@
-"""``mrnn-search bench engine``: what it prints, where, and what it refuses."""
+"""``mrnn-search bench``: what it prints, where, and what it refuses."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+import mrnn_search as ms
 from mrnn_search.bench.setting import SHAPES, Shape
 from mrnn_search.cli.app import app
 
@@ -25,7 +26,7 @@ TINY = ("engine", "--shapes", "tiny", "--seconds", "0.01", "--processes", "0", "
 
 
 def test_what_can_be_measured() -> None:
-    assert " engine " in call("--help").stdout and " search " not in call("--help").stdout
+    assert " engine " in call("--help").stdout and " search " in call("--help").stdout
     assert "--explain" in call("engine", "--help").stdout
 
 
@@ -75,3 +76,34 @@ def test_explain_measures_nothing() -> None:
 def test_wrong_input(words: list[str], told: str) -> None:
     done = call("engine", *words)
     assert done.exit_code == 2 and told in done.stderr and done.stdout == "" and "Traceback" not in done.output
+
+
+def test_search_prints_tables_and_writes_json(tmp_path: Path) -> None:
+    out = tmp_path / "b.json"
+    words = ("--sizes", "3", "--samplers", "random", "--storages", "journal", "--trials", "2", "--executors", "none", "--out", str(out))
+    done = call("search", *words)
+    assert done.exit_code == 0 and "Overhead" in done.stdout and "Packs" not in done.stdout, done.output
+    data = json.loads(out.read_text())
+    assert data["bench"] == "search" and [o["size"] for o in data["overhead"]] == [3] and data["packs"] == []
+
+
+def test_search_tells_how_busy_a_study_was(real_study: ms.Study) -> None:
+    done = call("search", "--study", str(real_study.folder), "--json")
+    told = json.loads(done.stdout)
+    assert done.exit_code == 0 and told["utilisation"] == pytest.approx(told["training_s"] / told["held_s"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--sizes", "0"], "--sizes"),
+        (["--samplers", "tpee"], 'did you mean "tpe"'),
+        (["--storages", "database"], "storage"),
+        (["--executors", "rays"], 'did you mean "ray"'),
+        (["--out", "/no/such/folder/b.json"], "there is no folder"),
+        (["--study", "nosuch"], "nosuch"),
+    ],
+)
+def test_search_refuses(words: list[str], message: str) -> None:
+    done = call("search", *words)
+    assert done.exit_code == 2 and message in done.output and "Traceback" not in done.output

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from types import SimpleNamespace
 
 import pandas as pd
 
@@ -23,9 +22,9 @@ SPECS = [
 
 
 def test_every_kind_of_cell_is_plain_text_and_numbers() -> None:
-    trials = [SimpleNamespace(candidate=c, candidate_id=c.candidate_id, cell_id=c.spec.cell_id) for c in map(Candidate, SPECS)]
+    rows = [{"candidate_id": c.candidate_id, "cell_id": c.spec.cell_id, **_candidate(c)} for c in map(Candidate, SPECS)]
     columns = {**CANDIDATE, **dict.fromkeys(_coefficients(), "float64")}
-    frame = _frame(map(_candidate, trials), columns)
+    frame = _frame(rows, columns)
     assert "object" not in {str(dtype) for dtype in frame.dtypes} and set(STANDARD) <= set(frame.columns)
     assert frame["rule"].tolist() == ["plain", "adam", "heavy_ball", "nesterov_released", "ema(u, tau) / sqrt(ema(u^2, 0.99) + 1e-08)"]
     assert frame["learned"].tolist() == ["", "beta:unit,epsilon:input,mu", "", "", ""]
