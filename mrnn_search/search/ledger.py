@@ -9,8 +9,8 @@ Layout (schema 1). One search is a few Optuna studies of one storage, one a **gr
 
 A trial's user attributes: ``candidate`` (`Candidate.to_dict`), ``candidate_id``, ``cell_id``, ``seed``, ``cohort``; then
 ``rung/0``, ``rung/1`` … (`Rung`), each written in one piece when the lane got there; ``error`` of a failed one,
-``duplicate_of`` of one that was asked for but had been there, ``role`` of a confirmed one, ``forked_from`` of one that was copied. Its intermediate values are
-the validation metric by epoch.
+``duplicate_of`` of one that was asked for but had been there, ``role`` of a confirmed one, ``forked_from`` of one that was
+copied. Its intermediate values are the validation metric by epoch.
 """
 
 from __future__ import annotations
