@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -265,6 +266,7 @@ def _misfit(data: object, form: Any, path: str) -> str | None:
 def quiet() -> None:
     """Optuna speaks of every trial at its default; here the ledger and the progress bar do."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger("optuna.storages").setLevel(logging.ERROR)  # a database that goes away is told once, by us, without its SQL
 
 
 def load_study(study: str | Path, *, storage: str | None = None) -> Study:
