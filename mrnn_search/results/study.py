@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import optuna
 import pandas as pd
+from safetensors import SafetensorError
 from torch import Tensor
 
 from .._registry import InputError, UnknownNameError
@@ -214,10 +216,11 @@ class Study:
     def _weights(self, run: TrialView) -> dict[str, Tensor]:
         store = Checkpoints(self.folder / "checkpoints")
         data = store.load(run.key, run.epochs, run.rungs[-1].checkpoint)
-        if data is None:
-            message = f"the weights of {run.candidate.spec.name} are gone or damaged (they were in {store.folder})"
-            raise InputError(message, f'study "{self.name}"')
-        return best_layer(data)
+        with contextlib.suppress(SafetensorError):
+            if data is not None:
+                return best_layer(data)
+        message = f"the weights of {run.candidate.spec.name} are gone or damaged (they were in {store.folder})"
+        raise InputError(message, f'study "{self.name}"')
 
     def _standing(self, key: str) -> str:
         reference = reference_candidate(self._ledger)
