@@ -11,11 +11,13 @@ from optuna.distributions import FloatDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 
+from ..benchmarks import load_benchmark
 from ..cells.presets import preset
 from ..cells.spec import Candidate
+from ..results.launch import FACTS
 from ..search.journal import FileStorage
 from ..search.ledger import CONFIRMATION, SEARCH, Ledger, Rung
-from ..search.recipe import Search
+from ..search.recipe import Search, load_recipe
 from ..search.sampler import Proposal, Proposer
 from ..search.space import Space
 
@@ -24,12 +26,14 @@ BLOCK = 1000  # trials that are flushed together
 EPOCHS = (1, 3)  # rungs
 SECONDS = 1.5  # an epoch
 SEEDS = 5
-META = {"benchmark": {"name": "digits-rows", "metric": "accuracy", "sizes": {"test": 1000}}, "sessions": []}
 
 
 def new_ledger(storage: BaseStorage, name: str, space: Space) -> Ledger:
     """An empty one."""
-    return Ledger.create(storage, name, {"name": name, "space": space.to_dict()}, META, "maximize")
+    recipe = load_recipe("quickstart", {"name": name, "space": space.to_dict()})
+    benchmark = load_benchmark(recipe.benchmark)
+    meta = {"benchmark": {fact: getattr(benchmark, fact) for fact in FACTS}, "sessions": []}
+    return Ledger.create(storage, name, recipe.to_dict(), meta, benchmark.direction)
 
 
 def rung(stop: int, start: int, value: float) -> Rung:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import sys
@@ -43,7 +44,8 @@ def guarded(verb: Callable[P, R]) -> Callable[P, R]:
         except OSError as error:
             if isinstance(error, BrokenPipeError) and _nobody_reads():
                 raise typer.Exit(DONE) from None
-            if isinstance(error, (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError, FileNotFoundError)):
+            wrong = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError, FileNotFoundError)
+            if isinstance(error, wrong) or error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
                 say(f"error: {error.filename}: {error.strerror}")
                 raise typer.Exit(WRONG_INPUT) from None
             return failed(error)

@@ -26,7 +26,7 @@ from ..search.recipe import check_name, is_name
 from ..search.storage import LEDGER, POINTER, check_home, open_storage, refuse_links, shown
 from .study import quiet, runs_folder, whole
 
-LARGE = 16 * 2**20  # bytes; a longer journal takes seconds to read: of it, only the end is
+LARGE, ALL = 16 * 2**20, 64 * 2**20  # bytes of a journal, and of all of them, that are read for the list: seconds; of the others, the end
 TAIL = 2**16
 POLL_S = 0.1
 
@@ -67,10 +67,22 @@ def overviews(storage: str | None = None) -> list[Overview]:
         opened = open_storage(Path(), storage, reading=True)
         names = [name for name in optuna.study.get_all_study_names(opened) if "/" not in name and Ledger.exists(opened, name)]
         return [_in_database(whole(Ledger(opened, name)), storage) for name in sorted(names)]
-    folders = (path for path in runs_folder().iterdir()) if runs_folder().is_dir() else ()
-    return [
-        _in_folder(path) for path in sorted(folders) if is_name(path.name) and any((path / f).exists() for f in (LEDGER, POINTER, LOCK))
-    ]
+    folders = list(runs_folder().iterdir()) if runs_folder().is_dir() else []
+    found, room = [], ALL
+    for path in sorted(folders, key=_written, reverse=True):  # the newest are read
+        if is_name(path.name) and any((path / known).exists() for known in (LEDGER, POINTER, LOCK)):
+            size = (path / LEDGER).stat().st_size if (path / LEDGER).is_file() else 0
+            read = size <= min(LARGE, room)
+            found.append(_in_folder(path, size, read))
+            room -= size if read else 0
+    return sorted(found, key=lambda one: one.name)
+
+
+def _written(folder: Path) -> float:
+    try:
+        return (folder / LEDGER).stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _in_database(ledger: Ledger, url: str) -> Overview:
@@ -80,7 +92,7 @@ def _in_database(ledger: Ledger, url: str) -> Overview:
     return _read(ledger, Holder.of(ledger.holder) if running else None, running, None if active is None else _iso(active))
 
 
-def _in_folder(folder: Path) -> Overview:
+def _in_folder(folder: Path, size: int, read: bool) -> Overview:
     name, path = folder.name, folder / LEDGER
     try:
         refuse_links(folder)
@@ -89,13 +101,13 @@ def _in_folder(folder: Path) -> Overview:
         if (folder / POINTER).is_file():
             where = f"its ledger is in {(folder / POINTER).read_text(encoding='utf-8').strip()}"
             return Overview(name, "running" if running else "in a database", "; ".join(part for part in (who, where) if part))
-        if not path.is_file() or path.stat().st_size == 0:
+        if not size:
             return Overview(name, "running" if running else "unfinished", who or "nothing is recorded yet")
         active = _iso(path.stat().st_mtime)
-        if path.stat().st_size > LARGE:
-            size = f"{path.stat().st_size / 2**20:.0f} MiB of ledger are not read here; mrnn-search studies {name}"
+        if not read:
+            unread = f"{size / 2**20:.0f} MiB of ledger are not read here; mrnn-search studies {name}"
             state = "running" if running else "complete" if _complete_at_its_end(path) else "unknown"
-            return Overview(name, state, who or size, active=active)
+            return Overview(name, state, who or unread, active=active)
         return _read(whole(Ledger(open_storage(folder, None, reading=True), name)), holder, running, active)
     except (InputError, OSError) as error:  # one unreadable study must not hide the others
         return Overview(name, "damaged", str(error).splitlines()[0])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,6 +16,7 @@ from typing import Any, TypeVar
 import optuna
 import pandas as pd
 from optuna.storages import BaseStorage
+from safetensors import SafetensorError
 from torch import Tensor
 
 from .._registry import InputError, UnknownNameError
@@ -267,10 +270,11 @@ class Study:
     def _weights(self, run: TrialView) -> dict[str, Tensor]:
         store = Checkpoints(self.folder / "checkpoints")
         data = store.load(run.key, run.epochs, run.rungs[-1].checkpoint)
-        if data is None:
-            message = f"the weights of {run.candidate.spec.name} are gone or damaged (they were in {store.folder})"
-            raise InputError(message, f'study "{self.name}"')
-        return best_layer(data)
+        with contextlib.suppress(SafetensorError):
+            if data is not None:
+                return best_layer(data)
+        message = f"the weights of {run.candidate.spec.name} are gone or damaged (they were in {store.folder})"
+        raise InputError(message, f'study "{self.name}"')
 
     def _standing(self, key: str) -> str:
         reference = reference_candidate(self._ledger)
@@ -322,6 +326,7 @@ def _misfit(data: object, form: Any, path: str) -> str | None:
 def quiet() -> None:
     """Optuna speaks of every trial at its default; here the ledger and the progress bar do."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger("optuna.storages").setLevel(logging.ERROR)  # a database that goes away is told once, by us, without its SQL
 
 
 def load_study(study: str | Path, *, storage: str | None = None) -> Study:

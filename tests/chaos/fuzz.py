@@ -78,6 +78,8 @@ def journal_of(data: bytes, luck: random.Random) -> bytes:
         at = luck.randrange(len(lines))
         kind = luck.randrange(8)
         record = json.loads(lines[at])
+        if not isinstance(record, dict):  # changed before
+            continue
         if kind == 0:
             record["op_code"] = luck.choice((*range(-1, 14), 2**40, "4", None, 4.0, [4]))
         elif kind == 1:

@@ -1,4 +1,4 @@
-"""`kill -9` of a real run, with real workers and real training, ten times: no result lost, none repeated, nothing left over."""
+"""`kill -9` of the real command, with its workers: no result lost, none repeated, nothing left over. `tests/chaos` has the rest."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import mrnn_search as ms
 
 from .test_driver import essence
 
-KILLS, RECORDS = 10, 14  # that a run writes at most before it is killed
-TRIALS = 48  # several records each: no kill may come after the end
+KILLS, RECORDS = 4, 14  # that a run writes at most before it is killed
+TRIALS = 24  # several records each: no kill may come after the end
 
 
 def start(runs: Path) -> subprocess.Popen[str]:
@@ -37,7 +37,7 @@ def records(ledger: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_kill_9_at_ten_random_moments(tmp_path: Path) -> None:
+def test_kill_9_at_random_moments(tmp_path: Path) -> None:
     luck = random.Random(5)
     ledger = tmp_path / "runs" / "smoke" / "ledger.log"
     finished: dict[tuple[str, int], str] = {}
