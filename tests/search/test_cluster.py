@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -16,7 +17,9 @@ import pytest
 import mrnn_search as ms
 from mrnn_search._registry import InputError
 from mrnn_search.benchmarks.digits_rows import FILE, _package_folder
-from mrnn_search.search import ray_tune
+from mrnn_search.search import cluster as cluster_module
+from mrnn_search.search.cluster import Share, check_address, compare, of_cluster, versions
+from mrnn_search.search.executors import Resources
 from mrnn_search.search.packs import train_pack
 
 from ..cluster import RayCluster, serve
@@ -122,16 +125,76 @@ def test_a_wrong_address_is_an_error_at_once(address: str, message: str, tmp_pat
 
 
 def test_what_is_no_ray_head_is_an_error_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_tune, "CHECK_S", 3.0)
+    monkeypatch.setattr(cluster_module, "CHECK_S", 3.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(InputError, match="does not answer as a Ray head does"):
-            ray_tune._check_address(address)
+            check_address(address)
 
 
 @pytest.mark.slow
 def test_a_wrong_password_is_an_error(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "b" * 64}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(InputError, match="no Ray cluster to join: .*(?i:authentication).*RAY_AUTH_TOKEN"):
-        ray_tune._check_address(cluster.address)
+    with pytest.raises(InputError, match="cannot join this Ray cluster .*AuthenticationError: .*RAY_AUTH_TOKEN"):
+        check_address(cluster.address)
+
+
+NODES = [{"CPU": 8.0, "GPU": 2.0}, {"CPU": 3.0}, {}]
+
+
+@pytest.mark.parametrize(
+    ("resources", "share"),
+    [
+        (Resources(), Share(11, 1, 0)),
+        (Resources(cpus=2), Share(5, 2, 0)),
+        (Resources(cpus=0.5), Share(22, 0.5, 0)),
+        (Resources(workers=40), Share(40, 1, 0)),  # more than fit: they come when nodes come
+        (Resources(gpus=0.125), Share(8, 1, 0.125)),  # the processors are the limit
+        (Resources(gpus=0.125, cpus=0.5), Share(16, 0.5, 0.125)),
+        (Resources(gpus=0.6), Share(2, 1, 0.6)),
+        (Resources(devices="cuda:0,cuda:0,cuda:1"), Share(3, 1, 0.5)),
+        (Resources(devices="cpu,cpu"), Share(2, 1, 0)),
+    ],
+)
+def test_as_many_workers_as_fit(resources: Resources, share: Share) -> None:
+    assert of_cluster(resources, NODES) == share
+
+
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        (Resources(cpus=9), "no node has 9 CPUs and 0 GPUs for a worker; nodes: 8 CPUs, 2 GPUs; 3 CPUs, 0 GPUs; 0 CPUs, 0 GPUs"),
+        (Resources(devices="gpu"), 'found "gpu", allowed: cpu, cuda:N'),
+        (Resources(devices="cpu,cuda:0"), "devices of one kind"),
+    ],
+)
+def test_what_does_not_fit_is_refused(resources: Resources, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        of_cluster(resources, NODES)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 0}, "--workers: found 0, allowed: a whole number >= 1"),
+        ({"cpus": float("nan")}, "--cpus-per-worker: found nan, allowed: a number > 0"),
+        ({"gpus": 1.5}, "--gpus-per-worker: found 1.5, allowed: 0 < share of one GPU <= 1"),
+        ({"gpus": 0.5, "devices": "cpu"}, "--gpus-per-worker: a share of a GPU is asked for; devices: cpu"),
+    ],
+)
+def test_wrong_resources_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Resources(**options).here()
+
+
+def test_workers_on_this_machine() -> None:
+    assert Resources(workers=3).here() == ["cpu"] * 3
+    assert Resources(devices="cpu,cpu", workers=3).here() == ["cpu"] * 3
+    assert len(Resources().here()) == len(os.sched_getaffinity(0)) and Resources(cpus=999).here() == ["cpu"]
+
+
+def test_another_version_on_a_node_is_refused() -> None:
+    compare(versions())
+    with pytest.raises(InputError, match=f"has torch {versions()['torch']}, the head has 1.0: values would not compare"):
+        compare({**versions(), "torch": "1.0"})
