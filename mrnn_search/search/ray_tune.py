@@ -80,7 +80,8 @@ class Worker(tune.Trainable):
         threading.Thread(target=self._beat, args=(config["beat_s"],), name="beat", daemon=True).start()
 
     def step(self) -> dict[str, Any]:
-        me = ray.get_runtime_context().current_actor
+        # As bytes: the process that gets a handle imports the worker's class, and torch and Tune with it
+        me: bytes = ray.cloudpickle.dumps(ray.get_runtime_context().current_actor)  # type: ignore[no-untyped-call]
         result: bytes | None = None
         while (data := ray.get(self._mailbox.take.remote(self.trial_id, me, result))) is not None:
             pack = pickle.loads(data)
@@ -189,7 +190,7 @@ class RayExecutor(Executor):
 
     def __init__(self, resources: Resources, lost_after_s: float = LOST_AFTER_S) -> None:
         self._out: dict[str, Pack] = {}
-        self._seen = 0
+        self._seen = self._killed = 0
         self._sent: dict[str, Any] = {}
         self._failure: BaseException | None = None
         with ExitStack() as stack:
@@ -207,7 +208,7 @@ class RayExecutor(Executor):
             here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
             actor: Any = ray.remote(num_cpus=0)(Mailbox)
             options = actor.options(name=name, scheduling_strategy=here)
-            self._mailbox = options.remote(MAX_RETRIES, MAX_REFUSALS * self.slots, lost_after_s, ray.kill)
+            self._mailbox = options.remote(MAX_RETRIES, MAX_REFUSALS * self.slots, lost_after_s)
             self._searcher = _Slots(self.slots)
             config = {
                 "mailbox": name,
@@ -230,6 +231,9 @@ class RayExecutor(Executor):
         if not self._thread.is_alive():
             raise RuntimeError(f"Ray Tune stopped: {self._failure!r}") from self._failure
         mail: Mail = ray.get(self._mailbox.collect.remote(self._seen, timeout))
+        for worker in mail.lost[self._killed :]:
+            _kill(worker)
+        self._killed = len(mail.lost)
         if mail.hopeless:
             raise InputError(f"no worker comes up: {mail.hopeless}", "--executor ray")
         for name, pack_id in mail.wanted.items():
@@ -256,7 +260,7 @@ class RayExecutor(Executor):
             if not self._searcher.closing:
                 self._searcher.closing = True
                 for worker in ray.get(self._mailbox.close.remote()):
-                    ray.kill(worker)
+                    _kill(worker)
                 self._thread.join(CLOSE_S)
                 ray.kill(self._mailbox)
 
@@ -390,6 +394,10 @@ def _join(stack: ExitStack, address: str) -> None:
     stack.callback(ray.shutdown)
     with _on_loopback() if is_loopback(address) else ExitStack():
         ray.init(address, runtime_env={"env_vars": variables, **code}, **QUIET)
+
+
+def _kill(worker: bytes) -> None:
+    ray.kill(ray.cloudpickle.loads(worker))
 
 
 def _nodes() -> list[dict[str, float]]:
