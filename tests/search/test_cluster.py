@@ -22,11 +22,12 @@ from mrnn_search.search.cluster import Share, check_address, compare, of_cluster
 from mrnn_search.search.executors import Resources
 from mrnn_search.search.packs import train_pack
 
-from ..cluster import RayCluster, serve
+from ..cluster import RayCluster, missing_for_two_hosts, serve, two_hosts
 from .test_driver import essence
 from .test_executors import as_a_worker, bits, pack
 
 LIMIT_S = 240
+ROOT = Path(__file__).parents[2]
 TINY: dict[str, Any] = {
     "budget": {"trials": 4},
     "rungs": {"epochs": [1]},
@@ -93,12 +94,33 @@ executor.close()
 """
 
 
+TWO_HOSTS = """
+import sys, time
+from mrnn_search._registry import InputError
+from mrnn_search.search.executors import Resources, executors
+from tests.search.test_executors import bits, collect, pack, until_both_train
+while True:
+    try:
+        executor = executors["ray"](Resources(workers=2, ray_address=sys.argv[1]))
+        break
+    except InputError:  # the nodes are starting
+        time.sleep(1)
+until_both_train(executor)  # each has one processor: a worker on each
+for i in range(2):
+    executor.submit(pack(f"there/{i}", 1))
+results = sorted(collect(executor, 2), key=lambda result: result.pack_id)
+print(len({result.worker for result in results}), "processes")
+for result in results:
+    print(bits(result))
+executor.close()
+"""
+
+
 @pytest.mark.slow
 def test_the_packs_of_a_node_that_is_lost_are_trained_elsewhere(cluster: RayCluster, as_a_worker: None) -> None:
     pipe = subprocess.PIPE
-    root = Path(__file__).parents[2]
     process = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, cluster.address], stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=cluster.environment, cwd=root
+        [sys.executable, "-c", DRIVER, cluster.address], stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=cluster.environment, cwd=ROOT
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "busy\n", process.communicate()[1]
@@ -106,6 +128,19 @@ def test_the_packs_of_a_node_that_is_lost_are_trained_elsewhere(cluster: RayClus
     out, err = process.communicate("go on\n", timeout=LIMIT_S)
     assert (process.returncode, err) == (0, "")
     assert out.splitlines() == [bits(train_pack(pack(f"long/{i}", 25))) for i in range(3)]
+
+
+@pytest.mark.slow
+def test_two_hosts(as_a_worker: None) -> None:
+    """What is between them is a network: no folder is shared but by luck, no loopback interface is."""
+    missing = missing_for_two_hosts()
+    if missing:
+        pytest.skip(missing)
+    for address, environment, there in two_hosts():
+        command = [*there, sys.executable, "-c", TWO_HOSTS, address]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=LIMIT_S)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines() == ["2 processes", *(bits(train_pack(pack(f"there/{i}", 1))) for i in range(2))]
 
 
 @pytest.mark.parametrize(
