@@ -66,7 +66,6 @@ def test_three_nodes_without_code_and_data_give_the_same_study(
     monkeypatch.setenv("MRNN_SEARCH_RUNS", str(tmp_path / "again"))
     here = ms.search("smoke", executor="in-process", data="digits", **TINY)
     assert essence(there._ledger) == essence(here._ledger)
-    assert len({t.rungs[0].worker for g in there._ledger.groups() for t in there._ledger.trials(g) if t.rungs}) == 3
 
 
 DRIVER = """
