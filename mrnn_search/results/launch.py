@@ -79,7 +79,10 @@ def search(
     parsed = load_recipe(str(recipe), changes)
     wanted = {"workers": workers, "cpus": cpus_per_worker, "gpus": gpus_per_worker}
     told = {**parsed.resources.model_dump(), **{key: value for key, value in wanted.items() if value is not None}}
-    make, resources = executors[executor], Resources(devices=devices, ray_address=ray_address, **told)
+    address = ray_address or (os.environ.get("RAY_ADDRESS") if executor == "ray" else None)
+    make, resources = executors[executor], Resources(devices=devices, ray_address=address, **told)
+    if address is None:
+        resources.here()  # a wrong device is an error before there is a study
     origin = None if fork is None else parsed.name
     if fork is not None:
         parsed = load_recipe(str(recipe), {**changes, "name": fork})

@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-import uuid
 from collections import Counter, deque
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
-
-W = TypeVar("W")  # whatever the driver needs to kill a worker
+from typing import Any, NamedTuple
 
 TICKS = 12  # in which a worker must be heard of at least once
 
@@ -22,50 +18,49 @@ class Mail(NamedTuple):
     """What the driver finds.
 
     Attributes:
-        mailbox: its identity: another one means that the mailbox died, and that what was put into it is lost.
         finished: pairs of a pack's id and its result; an int is the number of workers that the pack lost before it was given up.
         wanted: data that a worker lacks, and the pack that needs it.
+        lost: every worker that was given up so far; whoever gets this kills them.
         hopeless: why no worker comes up, once that is certain.
     """
 
-    mailbox: str
     finished: list[tuple[str, bytes | int]]
     wanted: dict[str, str]
+    lost: list[bytes]
     hopeless: str | None
 
 
 @dataclass
-class _Held(Generic[W]):
+class _Held:
     """A pack in a worker's hands, and for how many ticks it has been; for how many of them the worker has been silent."""
 
     pack_id: str
     pack: bytes
     patience_s: float
-    worker: W
+    worker: bytes
     age: int = 0
     silent: int = 0
 
 
-class Mailbox(Generic[W]):
+class Mailbox:
     """Contract: each pack that was `put`, and not forgotten, is in exactly one item of `collect`; methods run in one event loop.
 
     Args:
         max_deaths: workers that a pack may lose; it is given up with the next one.
         max_refusals: of workers to start, in a row and while no worker lives; with the next one it is hopeless.
         lost_after_s: seconds of silence after which a worker that holds a pack counts as dead.
-        kill: ends a worker, wherever it is.
     """
 
-    def __init__(self, max_deaths: int, max_refusals: int, lost_after_s: float, kill: Callable[[W], Any]) -> None:
-        self._max_deaths, self._max_refusals, self._kill = max_deaths, max_refusals, kill
+    def __init__(self, max_deaths: int, max_refusals: int, lost_after_s: float) -> None:
+        self._max_deaths, self._max_refusals = max_deaths, max_refusals
         self._tick_s = lost_after_s / TICKS
-        self._identity = uuid.uuid4().hex
         self._waiting: deque[tuple[str, bytes, float]] = deque()
-        self._held: dict[str, _Held[W]] = {}  # by the trial that trains it
+        self._held: dict[str, _Held] = {}  # by the trial that trains it
         self._alive: set[str] = set()  # trials that asked for a pack once
         self._dead: set[str] = set()  # trials
         self._deaths: Counter[str] = Counter()  # by pack
         self._refusals = 0
+        self._lost: list[bytes] = []
         self._hopeless: str | None = None
         self._finished: deque[tuple[str, bytes | int]] = deque()
         self._acknowledged = 0
@@ -96,7 +91,7 @@ class Mailbox(Generic[W]):
                 await self._change.wait_for(lambda: self._finished or self._wanted or self._hopeless or self._closed)
         except TimeoutError:
             pass
-        return Mail(self._identity, list(self._finished), dict(self._wanted), self._hopeless)
+        return Mail(list(self._finished), dict(self._wanted), list(self._lost), self._hopeless)
 
     async def provide(self, name: str, data: list[Any]) -> None:
         """Let every worker that lacks the data called ``name`` have it."""
@@ -110,7 +105,7 @@ class Mailbox(Generic[W]):
         self._waiting.clear()
         return dropped
 
-    async def close(self) -> list[W]:
+    async def close(self) -> list[bytes]:
         """Give out no more packs; returns the workers that train."""
         self._closed = True
         await self._notify()
@@ -118,8 +113,11 @@ class Mailbox(Generic[W]):
 
     # For workers
 
-    async def take(self, trial: str, worker: W, result: bytes | None = None) -> bytes | None:
-        """Hand in the result of the pack that ``trial`` took, and take the next; waits for one. None: there will be no more."""
+    async def take(self, trial: str, worker: bytes, result: bytes | None = None) -> bytes | None:
+        """Hand in the result of the pack that ``trial`` took, and take the next; waits for one. None: there will be no more.
+
+        ``worker`` is what the driver needs to kill it.
+        """
         if result is not None and trial in self._held:  # if it is not, the trial was given up for lost, and its pack went elsewhere
             self._finished.append((self._held.pop(trial).pack_id, result))
             await self._notify()
@@ -175,7 +173,7 @@ class Mailbox(Generic[W]):
             for trial, held in list(self._held.items()):
                 held.age, held.silent = held.age + 1, held.silent + 1
                 if held.silent > TICKS or held.age * self._tick_s > held.patience_s:
-                    self._kill(held.worker)
+                    self._lost.append(held.worker)
                     await self.bury(trial)
 
     async def _notify(self) -> None:

@@ -18,26 +18,20 @@ import pickle
 import platform
 import secrets
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 import uuid
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import torch
-
-from .. import __version__
 from .._registry import InputError
 from ..benchmarks import Benchmark
-from .executors import LOST_AFTER_S, MAX_RETRIES, SLACK, Executor, Resources, patience
+from .cluster import Share, check_address, compare, in_one_line, is_loopback, of_cluster, of_this_machine, versions
+from .executors import LOST_AFTER_S, MAX_RETRIES, Executor, Resources, patience
 from .mailbox import Mail, Mailbox
 from .packs import Pack, PackResult, data_of
 from .worker import ENVIRONMENT, given_up, prepare_worker, run_pack
@@ -56,8 +50,6 @@ except ImportError as error:
 
 CLOSE_S = 20.0  # for Tune to end, after its workers are dead
 PROBE_S = 60.0
-CONNECT_S = 5.0  # for a head to take a connection
-CHECK_S = 12.0  # and to answer
 BEATS = 6  # of a worker, before its silence would count as death
 MAX_REFUSALS = 2  # to start, for each slot, before it is sure that no worker will
 MAX_PAUSE_S = 20.0
@@ -80,7 +72,7 @@ class Worker(tune.Trainable):
     """One endless iteration: trains pack after pack, until the mailbox closes."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        _compare(config["versions"])
+        compare(config["versions"])
         prepare_worker()
         self._device: str = config["device"]
         self._mailbox: Any = ray.get_actor(config["mailbox"])
@@ -88,7 +80,8 @@ class Worker(tune.Trainable):
         threading.Thread(target=self._beat, args=(config["beat_s"],), name="beat", daemon=True).start()
 
     def step(self) -> dict[str, Any]:
-        me = ray.get_runtime_context().current_actor
+        # As bytes: the process that gets a handle imports the worker's class, and torch and Tune with it
+        me: bytes = ray.cloudpickle.dumps(ray.get_runtime_context().current_actor)  # type: ignore[no-untyped-call]
         result: bytes | None = None
         while (data := ray.get(self._mailbox.take.remote(self.trial_id, me, result))) is not None:
             pack = pickle.loads(data)
@@ -166,7 +159,7 @@ class _Deaths(tune.Callback):
         refused = "creation task" in text  # Ray's words; a worker that is killed has no such reason
         if refused:
             self._slots.back_off()
-        self._mailbox.bury.remote(trial.trial_id, _in_one_line(text) if refused else "")
+        self._mailbox.bury.remote(trial.trial_id, in_one_line(text) if refused else "")
 
 
 class _Closing(tune.Stopper):
@@ -185,8 +178,7 @@ class _Closing(tune.Stopper):
 class RayExecutor(Executor):
     """Trains packs in trials of Ray Tune, first come, first served; see `Executor`.
 
-    Joins the cluster that ``resources`` or ``RAY_ADDRESS`` names, or starts one on this machine; uses a Ray that is already initialised and
-    leaves it up.
+    Joins the cluster that ``resources`` name, or starts one on this machine; uses a Ray that is already initialised and leaves it up.
 
     Args:
         resources: on a cluster only the number and kind of its devices count: Ray places the workers.
@@ -198,18 +190,17 @@ class RayExecutor(Executor):
 
     def __init__(self, resources: Resources, lost_after_s: float = LOST_AFTER_S) -> None:
         self._out: dict[str, Pack] = {}
-        self._seen = 0
+        self._seen = self._killed = 0
         self._sent: dict[str, Any] = {}
         self._failure: BaseException | None = None
-        address = resources.ray_address or os.environ.get("RAY_ADDRESS")
         with ExitStack() as stack:
             if ray.is_initialized():
-                share = _of_cluster(resources)
-            elif address:
-                _join(stack, address)
-                share = _of_cluster(resources)
+                share = of_cluster(resources, _nodes())
+            elif resources.ray_address:
+                _join(stack, resources.ray_address)
+                share = of_cluster(resources, _nodes())
             else:
-                share = _of_this_machine(resources)
+                share = of_this_machine(resources)
                 _start(stack, share, resources.here())
             self.slots = share.workers
             _settle(stack, self.slots)
@@ -217,12 +208,12 @@ class RayExecutor(Executor):
             here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
             actor: Any = ray.remote(num_cpus=0)(Mailbox)
             options = actor.options(name=name, scheduling_strategy=here)
-            self._mailbox = options.remote(MAX_RETRIES, MAX_REFUSALS * self.slots, lost_after_s, ray.kill)
+            self._mailbox = options.remote(MAX_RETRIES, MAX_REFUSALS * self.slots, lost_after_s)
             self._searcher = _Slots(self.slots)
             config = {
                 "mailbox": name,
                 "beat_s": lost_after_s / BEATS,
-                "versions": _versions(),
+                "versions": versions(),
                 "device": "cuda:0" if share.gpus else "cpu",  # Ray shows a worker its own GPU only
             }
             tuner = self._tuner(config, share, _folder(stack))
@@ -240,6 +231,9 @@ class RayExecutor(Executor):
         if not self._thread.is_alive():
             raise RuntimeError(f"Ray Tune stopped: {self._failure!r}") from self._failure
         mail: Mail = ray.get(self._mailbox.collect.remote(self._seen, timeout))
+        for worker in mail.lost[self._killed :]:
+            _kill(worker)
+        self._killed = len(mail.lost)
         if mail.hopeless:
             raise InputError(f"no worker comes up: {mail.hopeless}", "--executor ray")
         for name, pack_id in mail.wanted.items():
@@ -266,7 +260,7 @@ class RayExecutor(Executor):
             if not self._searcher.closing:
                 self._searcher.closing = True
                 for worker in ray.get(self._mailbox.close.remote()):
-                    ray.kill(worker)
+                    _kill(worker)
                 self._thread.join(CLOSE_S)
                 ray.kill(self._mailbox)
 
@@ -279,7 +273,7 @@ class RayExecutor(Executor):
                 self._sent[name] = []
         ray.get(self._mailbox.provide.remote(name, self._sent[name]))
 
-    def _tuner(self, config: dict[str, Any], share: _Share, folder: str) -> Any:
+    def _tuner(self, config: dict[str, Any], share: Share, folder: str) -> Any:
         resources = {"cpu": share.cpus} | ({"gpu": share.gpus} if share.gpus else {})
         return tune.Tuner(
             tune.with_resources(Worker, resources),
@@ -314,7 +308,7 @@ def probe() -> str:
             if address := os.environ.get("RAY_ADDRESS"):
                 _join(stack, address)
             else:
-                _start(stack, _of_this_machine(Resources()), [])
+                _start(stack, of_this_machine(Resources()), [])
         ray.get(ray.remote(num_cpus=0)(platform.node).remote(), timeout=PROBE_S)
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         return f"{ray.__version__}, {resources.get('CPU', 0):.0f} CPUs"
@@ -346,7 +340,7 @@ def _folder(stack: ExitStack) -> str:
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
-def _start(stack: ExitStack, share: _Share, devices: Sequence[str]) -> None:
+def _start(stack: ExitStack, share: Share, devices: Sequence[str]) -> None:
     """Start a Ray on this machine, for this user, on the loopback interface alone; it ends when ``stack`` closes."""
     _set(stack, SETTINGS)
     if not os.environ.keys() & {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
@@ -394,45 +388,21 @@ def _join(stack: ExitStack, address: str) -> None:
         InputError: there is no cluster, or not one that this process can join.
     """
     _set(stack, SETTINGS)
-    _check_address(address)
+    check_address(address)
     code = {"py_modules": [str(Path(__file__).parents[1])], "excludes": ["__pycache__"]}
     variables = {**ENVIRONMENT, "RAY_CHDIR_TO_TRIAL_DIR": "0"}
     stack.callback(ray.shutdown)
-    try:
-        with _on_loopback() if _is_loopback(address) else ExitStack():
-            ray.init(address, runtime_env={"env_vars": variables, **code}, **QUIET)
-    except Exception as error:  # whatever it is: Ray's own kinds of error differ from release to release
-        raise InputError(f"cannot join this Ray cluster: {_in_one_line(str(error))}", f"--ray-address {address}") from None
+    with _on_loopback() if is_loopback(address) else ExitStack():
+        ray.init(address, runtime_env={"env_vars": variables, **code}, **QUIET)
 
 
-def _check_address(address: str) -> None:
-    """Raises InputError, soon, where Ray would try for minutes."""
-    where = f"--ray-address {address}"
-    if address != "auto":
-        host, _, port = address.rpartition(":")
-        if "/" in address or not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-            raise InputError('allowed: host:port of a Ray head (its port is 6379 unless told otherwise), or "auto"', where)
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
-        except OSError as error:
-            raise InputError(f"no Ray head answers there: {error.strerror or error}", where) from None
-    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-    environment = {**os.environ, **({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"} if _is_loopback(address) else {})}  # see `_on_loopback`
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_S, env=environment)
-    except subprocess.TimeoutExpired:
-        raise InputError("something listens there, but does not answer as a Ray head does", where) from None
-    if done.returncode:
-        raise InputError(f"no Ray cluster to join: {_in_one_line(done.stderr)}", where)
+def _kill(worker: bytes) -> None:
+    ray.kill(ray.cloudpickle.loads(worker))
 
 
-def _is_loopback(address: str) -> bool:
-    return address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]")
-
-
-def _in_one_line(text: str) -> str:
-    """What an error of Ray says, without the traceback before it."""
-    return next((line.strip() for line in reversed(text.strip().splitlines()) if line.strip()), "no reason given")
+def _nodes() -> list[dict[str, float]]:
+    """What each living node has."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def _put(benchmark: Benchmark) -> Any:
@@ -441,62 +411,12 @@ def _put(benchmark: Benchmark) -> Any:
         ray.cloudpickle.register_pickle_by_value(module)  # type: ignore[no-untyped-call]
     try:
         return ray.put(benchmark)
-    except ray.exceptions.ObjectStoreFullError:
+    except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError):
         size = sum(tensor.nbytes for split in (benchmark.train, benchmark.validation) for tensor in split)
         raise RuntimeError(
             f"a node lacks the data of {benchmark.name}, and {size / 2**30:.1f} GiB or more do not pass through Ray's object store: "
             "copy its folder to every node, or start Ray with a larger --object-store-memory"
         ) from None
-
-
-class _Share(NamedTuple):
-    """How many workers, and what Ray reserves for each."""
-
-    workers: int
-    cpus: float
-    gpus: float
-
-
-def _of_this_machine(resources: Resources) -> _Share:
-    devices = resources.here()
-    return _Share(len(devices), resources.cpus, _part(devices, resources.gpus))
-
-
-def _part(devices: Sequence[str], gpus: float | None) -> float:
-    """The share of a GPU that lets the device named most often hold all of its workers."""
-    kinds = {device.partition(":")[0] for device in devices}
-    if len(kinds) > 1:
-        raise InputError(f"the ray executor wants devices of one kind; found: {', '.join(devices)}", "--devices")
-    return 0.0 if kinds == {"cpu"} else gpus or 1 / max(Counter(devices).values())
-
-
-def _of_cluster(resources: Resources) -> _Share:
-    """As many workers as fit on the nodes that are there, or as many as are asked for."""
-    named = [name.strip() for name in resources.devices.split(",")] if resources.devices not in (None, "cpu") else []
-    gpus = _part(named, resources.gpus) if named else resources.gpus or 0.0
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    room = sum(_fits(node.get("CPU", 0.0), node.get("GPU", 0.0), resources.cpus, gpus) for node in nodes)
-    if not room:
-        there = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in nodes)
-        raise InputError(f"no node has {resources.cpus:g} CPUs and {gpus:g} GPUs for a worker; nodes: {there}", "--executor ray")
-    return _Share(resources.workers or len(named) or room, resources.cpus, gpus)
-
-
-def _fits(there_cpus: float, there_gpus: float, cpus: float, gpus: float) -> int:
-    by_cpus = int(there_cpus / cpus + SLACK)
-    return min(by_cpus, int(there_gpus) * int(1 / gpus + SLACK)) if gpus else by_cpus
-
-
-def _versions() -> dict[str, str]:
-    """Of what the values of a study depend on. torch's is without the build: the head may have no GPU, and its workers one each."""
-    return {"mrnn_search": __version__, "torch": torch.__version__.partition("+")[0], "numpy": np.__version__}
-
-
-def _compare(wanted: dict[str, str]) -> None:
-    """Raises InputError if this process is not like the driver."""
-    for name, version in _versions().items():
-        if version != wanted[name]:
-            raise InputError(f"{platform.node()} has {name} {version}, the head has {wanted[name]}: values would not compare")
 
 
 def _visible(devices: Sequence[str]) -> ExitStack:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -16,14 +17,17 @@ import pytest
 import mrnn_search as ms
 from mrnn_search._registry import InputError
 from mrnn_search.benchmarks.digits_rows import FILE, _package_folder
-from mrnn_search.search import ray_tune
+from mrnn_search.search import cluster as cluster_module
+from mrnn_search.search.cluster import Share, check_address, compare, of_cluster, versions
+from mrnn_search.search.executors import Resources
 from mrnn_search.search.packs import train_pack
 
-from ..cluster import RayCluster, serve
+from ..cluster import RayCluster, missing_for_two_hosts, serve, two_hosts
 from .test_driver import essence
 from .test_executors import as_a_worker, bits, pack
 
 LIMIT_S = 240
+ROOT = Path(__file__).parents[2]
 TINY: dict[str, Any] = {
     "budget": {"trials": 4},
     "rungs": {"epochs": [1]},
@@ -62,7 +66,6 @@ def test_three_nodes_without_code_and_data_give_the_same_study(
     monkeypatch.setenv("MRNN_SEARCH_RUNS", str(tmp_path / "again"))
     here = ms.search("smoke", executor="in-process", data="digits", **TINY)
     assert essence(there._ledger) == essence(here._ledger)
-    assert len({t.rungs[0].worker for g in there._ledger.groups() for t in there._ledger.trials(g) if t.rungs}) == 3
 
 
 DRIVER = """
@@ -90,12 +93,33 @@ executor.close()
 """
 
 
+TWO_HOSTS = """
+import sys, time
+from mrnn_search._registry import InputError
+from mrnn_search.search.executors import Resources, executors
+from tests.search.test_executors import bits, collect, pack, until_both_train
+while True:
+    try:
+        executor = executors["ray"](Resources(workers=2, ray_address=sys.argv[1]))
+        break
+    except InputError:  # the nodes are starting
+        time.sleep(1)
+until_both_train(executor)  # each has one processor: a worker on each
+for i in range(2):
+    executor.submit(pack(f"there/{i}", 1))
+results = sorted(collect(executor, 2), key=lambda result: result.pack_id)
+print(len({result.worker for result in results}), "processes")
+for result in results:
+    print(bits(result))
+executor.close()
+"""
+
+
 @pytest.mark.slow
 def test_the_packs_of_a_node_that_is_lost_are_trained_elsewhere(cluster: RayCluster, as_a_worker: None) -> None:
     pipe = subprocess.PIPE
-    root = Path(__file__).parents[2]
     process = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, cluster.address], stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=cluster.environment, cwd=root
+        [sys.executable, "-c", DRIVER, cluster.address], stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=cluster.environment, cwd=ROOT
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "busy\n", process.communicate()[1]
@@ -103,6 +127,19 @@ def test_the_packs_of_a_node_that_is_lost_are_trained_elsewhere(cluster: RayClus
     out, err = process.communicate("go on\n", timeout=LIMIT_S)
     assert (process.returncode, err) == (0, "")
     assert out.splitlines() == [bits(train_pack(pack(f"long/{i}", 25))) for i in range(3)]
+
+
+@pytest.mark.slow
+def test_two_hosts(as_a_worker: None) -> None:
+    """What is between them is a network: no folder is shared but by luck, no loopback interface is."""
+    missing = missing_for_two_hosts()
+    if missing:
+        pytest.skip(missing)
+    for address, environment, there in two_hosts():
+        command = [*there, sys.executable, "-c", TWO_HOSTS, address]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=LIMIT_S)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines() == ["2 processes", *(bits(train_pack(pack(f"there/{i}", 1))) for i in range(2))]
 
 
 @pytest.mark.parametrize(
@@ -122,16 +159,76 @@ def test_a_wrong_address_is_an_error_at_once(address: str, message: str, tmp_pat
 
 
 def test_what_is_no_ray_head_is_an_error_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_tune, "CHECK_S", 3.0)
+    monkeypatch.setattr(cluster_module, "CHECK_S", 3.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(InputError, match="does not answer as a Ray head does"):
-            ray_tune._check_address(address)
+            check_address(address)
 
 
 @pytest.mark.slow
 def test_a_wrong_password_is_an_error(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "b" * 64}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(InputError, match="no Ray cluster to join: .*(?i:authentication).*RAY_AUTH_TOKEN"):
-        ray_tune._check_address(cluster.address)
+    with pytest.raises(InputError, match="cannot join this Ray cluster .*AuthenticationError: .*RAY_AUTH_TOKEN"):
+        check_address(cluster.address)
+
+
+NODES = [{"CPU": 8.0, "GPU": 2.0}, {"CPU": 3.0}, {}]
+
+
+@pytest.mark.parametrize(
+    ("resources", "share"),
+    [
+        (Resources(), Share(11, 1, 0)),
+        (Resources(cpus=2), Share(5, 2, 0)),
+        (Resources(cpus=0.5), Share(22, 0.5, 0)),
+        (Resources(workers=40), Share(40, 1, 0)),  # more than fit: they come when nodes come
+        (Resources(gpus=0.125), Share(8, 1, 0.125)),  # the processors are the limit
+        (Resources(gpus=0.125, cpus=0.5), Share(16, 0.5, 0.125)),
+        (Resources(gpus=0.6), Share(2, 1, 0.6)),
+        (Resources(devices="cuda:0,cuda:0,cuda:1"), Share(3, 1, 0.5)),
+        (Resources(devices="cpu,cpu"), Share(2, 1, 0)),
+    ],
+)
+def test_as_many_workers_as_fit(resources: Resources, share: Share) -> None:
+    assert of_cluster(resources, NODES) == share
+
+
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        (Resources(cpus=9), "no node has 9 CPUs and 0 GPUs for a worker; nodes: 8 CPUs, 2 GPUs; 3 CPUs, 0 GPUs; 0 CPUs, 0 GPUs"),
+        (Resources(devices="gpu"), 'found "gpu", allowed: cpu, cuda:N'),
+        (Resources(devices="cpu,cuda:0"), "devices of one kind"),
+    ],
+)
+def test_what_does_not_fit_is_refused(resources: Resources, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        of_cluster(resources, NODES)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 0}, "--workers: found 0, allowed: a whole number >= 1"),
+        ({"cpus": float("nan")}, "--cpus-per-worker: found nan, allowed: a number > 0"),
+        ({"gpus": 1.5}, "--gpus-per-worker: found 1.5, allowed: 0 < share of one GPU <= 1"),
+        ({"gpus": 0.5, "devices": "cpu"}, "--gpus-per-worker: a share of a GPU is asked for; devices: cpu"),
+    ],
+)
+def test_wrong_resources_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Resources(**options).here()
+
+
+def test_workers_on_this_machine() -> None:
+    assert Resources(workers=3).here() == ["cpu"] * 3
+    assert Resources(devices="cpu,cpu", workers=3).here() == ["cpu"] * 3
+    assert len(Resources().here()) == len(os.sched_getaffinity(0)) and Resources(cpus=999).here() == ["cpu"]
+
+
+def test_another_version_on_a_node_is_refused() -> None:
+    compare(versions())
+    with pytest.raises(InputError, match=f"has torch {versions()['torch']}, the head has 1.0: values would not compare"):
+        compare({**versions(), "torch": "1.0"})

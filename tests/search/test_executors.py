@@ -319,17 +319,17 @@ def test_errors_travel() -> None:
 
 def test_the_mailbox_gives_nothing_to_the_dead_and_repeats_what_was_not_acknowledged() -> None:
     async def story() -> None:
-        box: Mailbox[str] = Mailbox(max_deaths=1, max_refusals=9, lost_after_s=60, kill=lambda worker: None)
-        early = asyncio.create_task(box.take("t1", "w1"))
+        box: Mailbox = Mailbox(max_deaths=1, max_refusals=9, lost_after_s=60)
+        early = asyncio.create_task(box.take("t1", b"w1"))
         await asyncio.sleep(0)
         await box.bury("t1")  # died while it waited
         assert await early is None
         await box.put("p", b"pack")
-        assert await box.take("t2", "w2") == b"pack"
+        assert await box.take("t2", b"w2") == b"pack"
         await box.bury("t2")
         await box.bury("t2")  # heard of twice
-        assert await box.take("t3", "w3") == b"pack"
-        assert await box.close() == ["w3"]
+        assert await box.take("t3", b"w3") == b"pack"
+        assert await box.close() == [b"w3"]
         await box.bury("t3")
         assert (await box.collect(0, 0.0)).finished == [("p", 2)] == (await box.collect(0, 0.0)).finished
         assert (await box.collect(1, 0.0)).finished == []
@@ -339,33 +339,35 @@ def test_the_mailbox_gives_nothing_to_the_dead_and_repeats_what_was_not_acknowle
 
 def test_the_mailbox_gives_up_the_silent_and_those_that_hold_a_pack_for_too_long() -> None:
     async def story() -> None:
-        killed: list[str] = []
-        box: Mailbox[str] = Mailbox(max_deaths=1, max_refusals=9, lost_after_s=0.12, kill=killed.append)
+        async def lost() -> list[bytes]:
+            return (await box.collect(0, 0.0)).lost
+
+        box: Mailbox = Mailbox(max_deaths=1, max_refusals=9, lost_after_s=0.12)
         await box.put("p", b"p")
-        assert await box.take("silent", "w1") == b"p"
-        assert await box.take("beats", "w2") == b"p" and killed == ["w1"]
+        assert await box.take("silent", b"w1") == b"p"
+        assert await box.take("beats", b"w2") == b"p" and await lost() == [b"w1"]
         for _ in range(30):
             await box.beat("beats")
             await asyncio.sleep(0.01)
-        assert killed == ["w1"]
-        assert await box.take("silent", "w1", b"late") is None  # it woke up: its result is nobody's any more
-        late = asyncio.create_task(box.take("beats", "w2", b"result"))
+        assert await lost() == [b"w1"]
+        assert await box.take("silent", b"w1", b"late") is None  # it woke up: its result is nobody's any more
+        late = asyncio.create_task(box.take("beats", b"w2", b"result"))
         await asyncio.sleep(0)
         assert (await box.collect(0, 0.0)).finished == [("p", b"result")]
         await box.put("hangs", b"h", patience_s=0.2)
         assert await late == b"h"
-        while killed == ["w1"]:
+        while await lost() == [b"w1"]:
             await box.beat("beats")
             await asyncio.sleep(0.01)
-        assert killed == ["w1", "w2"]
+        assert await lost() == [b"w1", b"w2"]
 
     asyncio.run(story())
 
 
 def test_the_mailbox_says_when_no_worker_comes_up() -> None:
     async def story() -> None:
-        box: Mailbox[str] = Mailbox(max_deaths=1, max_refusals=2, lost_after_s=60, kill=lambda worker: None)
-        lives = asyncio.create_task(box.take("lives", "w"))
+        box: Mailbox = Mailbox(max_deaths=1, max_refusals=2, lost_after_s=60)
+        lives = asyncio.create_task(box.take("lives", b"w"))
         await asyncio.sleep(0)
         for i in range(5):
             await box.bury(f"t{i}", "no torch")

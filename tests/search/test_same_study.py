@@ -14,6 +14,7 @@ import pytest
 
 import mrnn_search as ms
 from mrnn_search.search import ray_tune
+from mrnn_search.search.cluster import Share
 
 from .test_driver import essence
 
@@ -29,7 +30,7 @@ TINY: dict[str, Any] = {
 def four_processors() -> Iterator[None]:
     """One Ray for all studies of this file."""
     with ExitStack() as stack:
-        ray_tune._start(stack, ray_tune._Share(4, 1.0, 0.0), [])
+        ray_tune._start(stack, Share(4, 1.0, 0.0), [])
         yield
 
 
