@@ -1,13 +1,15 @@
-"""Optuna's database storage, with a trial that is known in full written in a few statements."""
+"""Optuna's database storage, with what is known in full written in a few statements and one transaction."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from optuna.distributions import BaseDistribution, check_distribution_compatibility, distribution_to_json, json_to_distribution
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
+from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
@@ -52,6 +54,17 @@ class Database(RDBStorage):
                 session.execute(insert(model), [{"trial_id": trial.trial_id, **row} for row in rows])
         trial.number = trial.count_past_trials(session)
         return trial
+
+    def set_user_attr_and_curve(self, trial_id: int, key: str, value: Any, curve: Mapping[int, float]) -> None:
+        """A user attribute and intermediate values that are not there yet, in one transaction: all of it or nothing."""
+        with _create_scoped_session(self.scoped_session, True) as session:
+            self._set_trial_attr_without_commit(session, models.TrialUserAttributeModel, trial_id, key, value)
+            rows = []
+            for step, number in curve.items():
+                stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(number)
+                rows.append({"trial_id": trial_id, "step": step, "intermediate_value": stored, "intermediate_value_type": kind})
+            if rows:
+                session.execute(insert(models.TrialIntermediateValueModel), rows)
 
     def _known(self, study_id: int, name: str, new: BaseDistribution, session: Session) -> BaseDistribution:
         """The distribution that the study has for a parameter; ``new`` if it has none."""
