@@ -35,6 +35,7 @@ from .._registry import InputError
 from ..cells.rules.base import define
 from ..cells.spec import Candidate
 from . import replay
+from .database import Database
 from .journal import FileStorage
 from .sampler import Proposal
 from .soundness import problem
@@ -474,24 +475,32 @@ class Ledger(Reader):
         index.first.setdefault(trial.candidate_id, len(index.ids) - 1)
 
     def record(self, trial: TrialView, rung: Rung) -> TrialView:
-        """The lane reached its next rung: one record, then the curve for Optuna's own readers."""
+        """The lane reached its next rung: one record, then the curve for Optuna's own readers (in a database both at once)."""
         updated = dataclasses.replace(trial, rungs=(*trial.rungs, rung))
-        with self.together():
-            self.storage.set_trial_user_attr(self._id(trial), f"rung/{len(trial.rungs)}", dataclasses.asdict(rung))
-            self._write_curve(updated)
+        number, key, data = self._id(trial), f"rung/{len(trial.rungs)}", dataclasses.asdict(rung)
+        if isinstance(self.storage, Database):
+            curve = self._unwritten(updated)
+            self.storage.set_user_attr_and_curve(number, key, data, curve)
+            self._curves[number] |= curve.keys()
+        else:
+            with self.together():
+                self.storage.set_trial_user_attr(number, key, data)
+                self._write_curve(updated)
         return updated
 
     def _write_curve(self, trial: TrialView) -> None:
         """The recorded epochs as intermediate values; those that a killed process left out are added."""
         number = self._id(trial)
+        for epoch, value in self._unwritten(trial).items():
+            self.storage.set_trial_intermediate_value(number, epoch, value)
+            self._curves[number].add(epoch)
+
+    def _unwritten(self, trial: TrialView) -> dict[int, float]:
+        """Epoch -> validation metric, of the recorded epochs that are not among the intermediate values."""
+        number = self._id(trial)
         if number not in self._curves:
             self._curves[number] = set(self.storage.get_trial(number).intermediate_values)
-        there = self._curves[number]
-        for rung in trial.rungs:
-            for epoch, _, _, value, _ in rung.rows:
-                if epoch not in there:
-                    self.storage.set_trial_intermediate_value(number, epoch, value)
-                    there.add(epoch)
+        return {row[0]: row[3] for rung in trial.rungs for row in rung.rows if row[0] not in self._curves[number]}
 
     def _id(self, trial: TrialView) -> int:
         """The storage's own number of ``trial``."""

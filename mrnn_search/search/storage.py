@@ -8,11 +8,12 @@ import re
 from pathlib import Path
 
 import optuna
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from .._registry import InputError
+from .database import Database
 from .journal import FileStorage
 
 LEDGER = "ledger.log"
@@ -99,7 +100,7 @@ def _database(url: str, reading: bool) -> BaseStorage:
     if reading and file is not None and not file.exists():
         raise InputError(f"there is no file {file}", "--storage")
     try:
-        return RDBStorage(url)
+        return Database(url)
     except (ImportError, NoSuchModuleError):
         extra = ": pip install 'mrnn-search[postgresql]'" if address.get_backend_name() == "postgresql" else ""
         raise InputError(f"no driver for {address.drivername} is installed{extra}", "--storage") from None
