@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from mrnn_search.benchmarks.digits_rows import FILE, _package_folder
 from mrnn_search.search import cluster as cluster_module
 from mrnn_search.search.cluster import Share, check_address, compare, of_cluster, versions
 from mrnn_search.search.executors import Resources
-from mrnn_search.search.packs import train_pack
+from mrnn_search.search.packs import data_of, train_pack
+from mrnn_search.search.recipe import load_recipe
 
 from ..cluster import RayCluster, missing_for_two_hosts, serve, two_hosts
 from .test_driver import essence
@@ -232,3 +234,17 @@ def test_another_version_on_a_node_is_refused() -> None:
     compare(versions())
     with pytest.raises(InputError, match=f"has torch {versions()['torch']}, the head has 1.0: values would not compare"):
         compare({**versions(), "torch": "1.0"})
+
+
+def test_how_a_study_is_run_is_no_part_of_it() -> None:
+    recipe = load_recipe("smoke", {"resources": {"workers": 8, "gpus": 0.125}})
+    assert recipe.resources.gpus == 0.125 and recipe.to_dict() == load_recipe("smoke").to_dict()
+    with pytest.raises(InputError, match="resources.gpus: found 2, allowed: 0 < gpus <= 1, or null"):
+        load_recipe("smoke", {"resources": {"gpus": 2}})
+
+
+def test_other_data_than_the_studys_is_refused() -> None:
+    there = pack("p")
+    data_of(replace(there, fingerprint=data_of(there).fingerprint))
+    with pytest.raises(InputError, match="the study's data is 000000000000…, found: 949458c64e94…; values would not compare"):
+        data_of(replace(there, fingerprint="0" * 64))
