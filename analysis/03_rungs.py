@@ -143,9 +143,7 @@ def of_study(name: str) -> pd.DataFrame:
     study = ms.load_study(name)
     trials, curves = study.trials(), study.curves()
     done = trials[(trials["state"] == "COMPLETE") & (trials["group"] == SEARCH)]
-    rows = curves[(curves["group"] == SEARCH) & (curves["metric"] != "train_loss")].merge(
-        done[["number", "candidate_id"]], left_on="trial", right_on="number"
-    )
+    rows = curves[(curves["group"] == SEARCH) & (curves["metric"] != "train_loss") & curves["trial"].isin(done["number"])]
     return rows[["candidate_id", "epoch", "value"]].astype({"value": "float32", "epoch": "int8"}).reset_index(drop=True)
 
 
