@@ -16,6 +16,7 @@ from mrnn_search.search.checkpoints import Checkpoints
 from mrnn_search.search.driver import Driver, Progress, expected_epochs
 from mrnn_search.search.executors import Executor
 from mrnn_search.search.interrupt import Interrupted
+from mrnn_search.search.journal import JournalFile
 from mrnn_search.search.ledger import CONFIRMATION, SEARCH, Ledger, TrialView
 from mrnn_search.search.packs import Pack, PackResult, failed_pack
 from mrnn_search.search.recipe import Recipe, load_recipe
@@ -125,9 +126,7 @@ def test_killed_anywhere_it_ends_as_the_unbroken_study(unbroken: Ledger, tmp_pat
 
         return write
 
-    from optuna.storages.journal import JournalFileBackend
-
-    monkeypatch.setattr(JournalFileBackend, "append_logs", mortal(JournalFileBackend.append_logs))
+    monkeypatch.setattr(JournalFile, "append_logs", mortal(JournalFile.append_logs))
     monkeypatch.setattr(Checkpoints, "save", mortal(Checkpoints.save))
     monkeypatch.setattr(Checkpoints, "drop", mortal(Checkpoints.drop))
     trained: list[tuple[str, int, int]] = []
