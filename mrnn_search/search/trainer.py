@@ -133,6 +133,8 @@ class Trainer:
             return []
         with self._ledger.together():
             changed = [self._record(members[lane.key], lane, result) for lane in result.lanes]
+        for trial in changed:  # now that what comes after them is on the disk
+            self._checkpoints.drop(trial.key, but=None if trial.state == "FAIL" else trial.epochs)
         stops = {key: stops for key, (_, stops) in members.items()}
         self.submit([(trial, stops[trial.key]) for trial in changed if trial.running and trial.epochs < stops[trial.key][-1]])
         return changed
@@ -143,7 +145,6 @@ class Trainer:
         if out.error is not None or out.checkpoint is None:
             error = out.error or "no checkpoint came back"
             self._ledger.fail(trial, error)
-            self._checkpoints.drop(trial.key)
             return replace(trial, state="FAIL", error=error)
         rows = tuple((r.epoch, r.step, r.train_loss, r.value, r.seconds) for r in out.rows if r.epoch > trial.epochs)
         rung = Rung(
@@ -161,7 +162,6 @@ class Trainer:
         )
         self._checkpoints.save(trial.key, rung.stop_epoch, out.checkpoint)  # before the ledger says that it is there
         recorded = self._ledger.record(trial, rung)
-        self._checkpoints.drop(trial.key, but=rung.stop_epoch)
         if trial.group == CONFIRMATION and rung.stop_epoch == stops[-1]:
             self._ledger.finish(recorded)
             return replace(recorded, state="COMPLETE")
