@@ -48,13 +48,13 @@ class Setting:
     change: dict[str, Any]
 
 
-def _setting(name: str, trials: float, sampler: str = "random", epochs: list[int] = RUNGS, **rungs: Any) -> Setting:
+def _setting(name: str, trials: float, sampler: str = "grid", epochs: list[int] = RUNGS, **rungs: Any) -> Setting:
     return Setting(name, trials, {"search": {"sampler": sampler, "cohort": 16}, "rungs": {"epochs": epochs, "keep": 0.25, **rungs}})
 
 
 SETTINGS = [
-    _setting("no rungs, as many epochs", FIFTH, epochs=[12], keep=1.0),
-    _setting("no rungs, as many epochs, tpe", FIFTH, "tpe", epochs=[12], keep=1.0),
+    _setting("no rungs, a fifth of the cells", FIFTH, epochs=[12], keep=1.0),
+    _setting("no rungs, a fifth of the cells, tpe", FIFTH, "tpe", epochs=[12], keep=1.0),
     _setting("halving", 1.0),
     _setting("halving, half of the cells", 0.5),
     _setting("halving, half of the cells, tpe", 0.5, "tpe"),
@@ -138,6 +138,11 @@ def replay(setting: Setting, curves: Curves, seed: int) -> tuple[float, float]:
     return epochs / (RUNGS[-1] * len(curves)), better / len(curves)
 
 
+def read_curves() -> Curves:
+    """The grid's, by candidate."""
+    return {str(key): part.sort_values("epoch")["value"].tolist() for key, part in pd.read_parquet(DATA).groupby("candidate_id")}
+
+
 def of_study(name: str) -> pd.DataFrame:
     """The curves of a study that trained every cell in full."""
     study = ms.load_study(name)
@@ -157,8 +162,7 @@ def main() -> None:
     if args.study:
         DATA.parent.mkdir(exist_ok=True)
         of_study(args.study).to_parquet(DATA)
-    frame = pd.read_parquet(DATA)
-    curves: Curves = {key: part.sort_values("epoch")["value"].tolist() for key, part in frame.groupby("candidate_id")}
+    curves = read_curves()
     rows = []
     print(f"{len(curves)} cells, {RUNGS[-1]} epochs each; {args.seeds} seeds\n")
     print(f"{'setting':42} {'epochs':>8} {'rank of the found cell':>24} {'worst quarter':>14}")

@@ -28,7 +28,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from .._registry import InputError
+from .._registry import InputError, StudyError
 from ..benchmarks import Benchmark
 from .cluster import Share, check_address, compare, in_one_line, is_loopback, of_cluster, of_this_machine, versions
 from .executors import LOST_AFTER_S, MAX_RETRIES, Executor, Resources, patience
@@ -230,7 +230,12 @@ class RayExecutor(Executor):
             return []
         if not self._thread.is_alive():
             raise RuntimeError(f"Ray Tune stopped: {self._failure!r}") from self._failure
-        mail: Mail = ray.get(self._mailbox.collect.remote(self._seen, timeout))
+        try:
+            mail: Mail = ray.get(self._mailbox.collect.remote(self._seen, timeout))
+        except ray.exceptions.RayActorError:
+            raise StudyError(
+                "its mailbox, a process of Ray's on this machine, was killed; the same command goes on", "--executor ray"
+            ) from None
         for worker in mail.lost[self._killed :]:
             _kill(worker)
         self._killed = len(mail.lost)
