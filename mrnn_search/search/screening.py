@@ -134,19 +134,19 @@ class Screening:
     def _consume(self, wave: Wave, jobs: Sequence[tuple[int, int]]) -> None:
         results = [self._result(number, rung) for number, rung in jobs]
         dropped = set(self._schedule.tell(wave, results))
-        shown = []
+        shown, ended = [], []
         for result in results:
-            trial = self.trials[result.number]
             if result.value is None:
                 state = TrialState.FAIL
             elif result.rung == self._schedule.last:
                 state = TrialState.COMPLETE
-                self._end(trial, "COMPLETE")
+                ended.append((result.number, "COMPLETE"))
             else:
                 state = TrialState.PRUNED  # until it goes on, if it does
-                if trial.number in dropped:
-                    self._end(trial, "PRUNED")
-            shown.append((trial.number, state, result.rung + (result.value is not None)))
+                if result.number in dropped:
+                    ended.append((result.number, "PRUNED"))
+            shown.append((result.number, state, result.rung + (result.value is not None)))
+        self._end(ended)
         self._show(shown)
 
     def _result(self, number: int, rung: int) -> Result:
@@ -156,21 +156,22 @@ class Screening:
         curve = [(epoch, value) for r in trial.rungs[: rung + 1] for epoch, _, _, value, _ in r.rows]
         return Result(number, rung, trial.rungs[rung].value, curve)
 
-    def _end(self, trial: TrialView, state: str) -> None:
-        """Close a trial that trains no more, unless that was done before a restart."""
-        if not trial.running:
-            return
-        if state == "COMPLETE":
-            self._ledger.finish(trial)
-        else:
-            self._ledger.drop(trial)
-        self._checkpoints.drop(trial.key)
-        self.took(dataclasses.replace(trial, state=state))
+    def _end(self, trials: Sequence[tuple[int, str]]) -> None:
+        """Close trials that train no more (number, state), unless that was done before a restart."""
+        due = [(self.trials[number], state) for number, state in trials if self.trials[number].running]
+        with self._ledger.together():
+            for trial, state in due:
+                if state == "COMPLETE":
+                    self._ledger.finish(trial)
+                else:
+                    self._ledger.drop(trial)
+        for trial, state in due:
+            self._checkpoints.drop(trial.key)
+            self.took(dataclasses.replace(trial, state=state))
 
     def _close(self) -> None:
         """Nothing is left to train: those that still waited at a rung are dropped."""
-        for trial in list(self.trials):
-            self._end(trial, "PRUNED")
+        self._end([(trial.number, "PRUNED") for trial in self.trials])
         self.done = True
 
     # Asking

@@ -168,9 +168,10 @@ def test_killed_anywhere_it_ends_as_the_unbroken_study(
     monkeypatch.setattr(Checkpoints, "save", mortal(Checkpoints.save))
     monkeypatch.setattr(Checkpoints, "drop", mortal(Checkpoints.drop))
     trained: list[tuple[str, int, int]] = []
+    sizes: list[int] = []
     while True:
         countdown[0] = luck.randint(1, 40)
-        executor = InProcess(train=fake, order=lambda n: luck.randrange(n))
+        executor = InProcess(train=fake, order=lambda n: luck.randrange(n), before=lambda pack: sizes.append(len(pack.lanes)))
         try:
             ledger = run(tmp_path, executor, with_method(*method))
             break
@@ -180,8 +181,8 @@ def test_killed_anywhere_it_ends_as_the_unbroken_study(
             trained += executor.trained
     assert deaths > 10
     assert essence(ledger) == essence(by_method[method])
-    # What was on its way when the head died is trained again, and nothing else: at most one stretch a death and slot.
-    assert len(trained) - len(set(trained)) <= deaths
+    # What was on its way when the head died is trained again, and nothing else: at most the pack that was being written down.
+    assert len(trained) - len(set(trained)) <= deaths * max(sizes)
 
 
 def test_lost_checkpoints_cost_time_and_nothing_else(unbroken: Ledger, tmp_path: Path) -> None:
