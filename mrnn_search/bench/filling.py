@@ -17,7 +17,7 @@ from ..cells.spec import Candidate
 from ..results.launch import FACTS
 from ..search.journal import FileStorage
 from ..search.ledger import CONFIRMATION, SEARCH, Ledger, Rung
-from ..search.recipe import Search, load_recipe
+from ..search.recipe import Recipe, Search, load_recipe
 from ..search.sampler import Proposal, Proposer
 from ..search.space import Space
 
@@ -26,13 +26,14 @@ BLOCK = 1000  # trials that are flushed together
 EPOCHS = (1, 3)  # rungs
 SECONDS = 1.5  # an epoch
 SEEDS = 5
+SESSION = {"started": "2026-01-01T00:00:00+00:00", "command": "mrnn-search bench search", "versions": {}, "machine": {}}
 
 
 def new_ledger(storage: BaseStorage, name: str, space: Space) -> Ledger:
     """An empty one."""
-    recipe = load_recipe("quickstart", {"name": name, "space": space.to_dict()})
+    recipe = Recipe.from_dict({**load_recipe("quickstart").to_dict(), "name": name, "space": space.to_dict()})
     benchmark = load_benchmark(recipe.benchmark)
-    meta = {"benchmark": {fact: getattr(benchmark, fact) for fact in FACTS}, "sessions": []}
+    meta = {"benchmark": {fact: getattr(benchmark, fact) for fact in FACTS}, "sessions": [SESSION]}
     return Ledger.create(storage, name, recipe.to_dict(), meta, benchmark.direction)
 
 

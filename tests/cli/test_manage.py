@@ -97,6 +97,7 @@ def test_the_list_has_every_study_and_its_state(runs: Path) -> None:
     (runs / "link").symlink_to(runs / "smoke")
     (runs / "no study").mkdir()
     (runs / "other").mkdir()
+    best = ms.load_study("smoke").trials().query("group == 'search' and state == 'COMPLETE'")["value"].max()
     before = {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()}
     with one_writer(runs / "half", "mrnn-search run half"):
         rows = {row["name"]: row for row in json.loads(call("studies", "--json").stdout)}
@@ -112,7 +113,6 @@ def test_the_list_has_every_study_and_its_state(runs: Path) -> None:
     }
     smoke, half = rows["smoke"], rows["half"]
     assert (smoke["tried"], smoke["budget"], smoke["confirmed"], smoke["benchmark"]) == (6, 6, 4, "digits-rows")
-    best = ms.load_study("smoke").trials().query("group == 'search' and state == 'COMPLETE'")["value"].max()
     assert smoke["value"] == best and smoke["best"] and smoke["active"].endswith("+00:00")
     assert 0 < half["tried"] < 6 and f"process {os.getpid()} " in half["note"] and "since 20" in half["note"]
     assert "postgresql://me:***@host/db" in rows["elsewhere"]["note"] and "symbolic link" in rows["link"]["note"]

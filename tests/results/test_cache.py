@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mrnn_search._registry import InputError
 from mrnn_search.bench.filling import confirm, fill, new_ledger
 from mrnn_search.results.leaderboard import curves_frame, leaderboard_frame, trials_frame
 from mrnn_search.results.study import Study, load_study
@@ -93,7 +94,8 @@ def test_who_may_not_write_reads_all_the_same(ledger: Ledger, tmp_path: Path, ca
     (tmp_path / "cache").unlink()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "cache").symlink_to(tmp_path / "elsewhere")
-    check(tmp_path)
+    with pytest.raises(InputError, match="symbolic link"):
+        check(tmp_path)
     assert list((tmp_path / "elsewhere").iterdir()) == [] and capfd.readouterr() == ("", "")
 
 

@@ -28,7 +28,7 @@ from mrnn_search.search.worker import portable
 
 TWO = Resources(workers=2)
 LONG = 100_000  # epochs that no test waits for
-LIMIT_S = 60.0
+LIMIT_S = 180.0
 LOST_AFTER_S = 5.0
 WORKER = ("popen_loky", "ray::Worker", "Trainable")  # in the command of a worker of the local executor, and of Ray's
 
