@@ -77,13 +77,16 @@ class Proposer:
         self._study = optuna.create_study(directions=directions(direction, costs), storage=self._trials)
         self._flat: tuple[Space, Mapping[str, BaseDistribution]] | None = None
 
-    def propose(self, space: Space, seed: int) -> Proposal:
+    def propose(self, space: Space, seed: int, *, at_random: bool = False) -> Proposal:
         """The next candidate; it counts as a running trial for those after it.
+
+        Args:
+            at_random: draw it from the space, whatever the sampler.
 
         Raises:
             InputError: the sampler cannot work on this space.
         """
-        self._study.sampler = self._sampler(space, seed)
+        self._study.sampler = RandomSampler(seed % 2**32) if at_random else self._sampler(space, seed)
         try:
             asked = self._study.ask()
             candidate = space.suggest(asked)

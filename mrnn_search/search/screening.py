@@ -23,6 +23,7 @@ from .trainer import Trainer
 from .warm import prior_trials, start_points
 
 MAX_DUPLICATES = 100  # proposals in a row that were there already: the space is used up
+STUCK = 10  # and so many: the sampler insists on what it knows, and random draws go on in its place
 
 
 def plan_of(recipe: Recipe, direction: str) -> Plan:
@@ -203,7 +204,8 @@ class Screening:
             prior = prior_trials(self._ledger.meta.get("prior", ()), self._space) if mine else ()
             seed = self._seed("plan", self.group)
             self._proposer = Proposer(search, self._schedule.plan.direction, seen, seed=seed, start=start, prior=prior)
-        proposal = self._proposer.propose(self._space, self._seed("sampler", self.group, number))
+        seed, stuck = self._seed("sampler", self.group, number), self._duplicates >= STUCK
+        proposal = self._proposer.propose(self._space, seed, at_random=stuck)
         trial = self._ledger.add(self.group, proposal.candidate, self._seed(self.group, number), proposal=proposal, cohort=cohort)
         if trial.duplicate_of is not None:
             self._proposer.reject()

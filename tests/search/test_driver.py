@@ -20,6 +20,7 @@ from mrnn_search.search.journal import JournalFile
 from mrnn_search.search.ledger import CONFIRMATION, SEARCH, Ledger, TrialView
 from mrnn_search.search.packs import Pack, PackResult, failed_pack
 from mrnn_search.search.recipe import Recipe, load_recipe
+from mrnn_search.search.screening import STUCK
 from mrnn_search.search.storage import open_storage
 
 from ..inprocess import InProcess, fake
@@ -263,6 +264,16 @@ def test_a_space_that_is_used_up_ends_the_search(tmp_path: Path) -> None:
     space = {"parameters": {"base": {"choices": ["rnn", "gru"]}, "rule": two, "hidden_size": sizes}}
     ledger = run(tmp_path, InProcess(train=fake), with_space(space, trials=50))
     assert len([t for t in ledger.trials(SEARCH) if t.duplicate_of is None]) == 8
+
+
+def test_a_sampler_that_insists_on_what_it_knows_does_not_end_the_search(tmp_path: Path) -> None:
+    """TPE on a small finite space proposes its best again and again."""
+    space = {"parameters": {"base": "rnn", "rule": {"choices": ["plain", "heavy_ball"]}, "hidden_size": {"choices": list(range(4, 34))}}}
+    ledger = run(tmp_path, InProcess(train=fake), with_space(space, trials=50))
+    trials = ledger.trials(SEARCH)
+    assert len([t for t in trials if t.duplicate_of is None]) == 50
+    longest = max(len(run) for run in "".join("d" if t.duplicate_of is not None else " " for t in trials).split() or [""])
+    assert longest >= STUCK, "it never insisted: the test shows nothing"
 
 
 def test_nothing_that_works_leaves_nothing_to_confirm(tmp_path: Path) -> None:
