@@ -65,14 +65,8 @@ class Screening:
     ) -> None:
         self.group, self.budget = group, budget
         self.trials = ledger.trials(group)
-        self._space, self._recipe, self._ledger, self._checkpoints, self._trainer, self._seed = (
-            space,
-            recipe,
-            ledger,
-            checkpoints,
-            trainer,
-            seed,
-        )
+        self._space, self._recipe, self._seed = space, recipe, seed
+        self._ledger, self._checkpoints, self._trainer = ledger, checkpoints, trainer
         self._schedule = schedules[recipe.rungs.method](plan_of(recipe, ledger.direction))
         self._cohorts: dict[int, list[int]] = {}
         self._duplicates = 0  # in a row, up to now
@@ -137,8 +131,8 @@ class Screening:
         dropped = set(self._schedule.tell(wave, results))
         shown, ended = [], []
         for result in results:
-            if result.value is None:
-                state = TrialState.FAIL
+            if result.value is None:  # it failed, or was closed when a smaller budget ended
+                state = TrialState.FAIL if self.trials[result.number].state == "FAIL" else TrialState.PRUNED
             elif result.rung == self._schedule.last:
                 state = TrialState.COMPLETE
                 ended.append((result.number, "COMPLETE"))
