@@ -11,18 +11,19 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from .checkpoints import Checkpoints
 from .ledger import SEARCH, Ledger, TrialView
 from .recipe import Recipe
-from .sampler import Proposer
+from .sampler import Proposal, Proposer
 from .schedules import Plan, Result, Wave, schedules
 from .space import Space
 from .trainer import Trainer
 from .warm import prior_trials, start_points
 
 MAX_DUPLICATES = 100  # proposals in a row that were there already: the space is used up
+SHOWN = ("value", "params", "seconds", "stop_epoch")  # of a rung: what objectives are made of
 STUCK = 10  # and so many: the sampler insists on what it knows, and random draws go on in its place
 
 
@@ -77,6 +78,7 @@ class Screening:
         self._begun = 0  # candidates of the waves so far
         self._shown: dict[int, tuple[TrialState, int]] = {}  # what the sampler may know: state, rungs
         self._proposer: Proposer | None = None
+        self._points: list[FrozenTrial] = []  # what each trial is in the space; there once there is a proposer
         self.done = False
 
     @property
@@ -192,7 +194,8 @@ class Screening:
     def _ask_one(self, cohort: int) -> None:
         number = len(self.trials)
         if self._proposer is None:
-            seen = [self._as_shown(frozen) for frozen in self._ledger.frozen(self.group)]
+            self._points = list(self._ledger.frozen(self.group))
+            seen = [self._as_shown(number) for number in range(len(self._points))]
             search, mine = self._recipe.search, self.group == SEARCH  # baselines have a space of their own: one cell
             start = start_points(self._space, search.start.cells) if mine else ()
             prior = prior_trials(self._ledger.meta.get("prior", ()), self._space) if mine else ()
@@ -204,6 +207,7 @@ class Screening:
         if trial.duplicate_of is not None:
             self._proposer.reject()
         self.trials.append(trial)
+        self._points.append(_point(number, trial, proposal))
         self._note(trial)
 
     def _show(self, changes: Sequence[tuple[int, TrialState, int]]) -> None:
@@ -211,21 +215,32 @@ class Screening:
         self._shown |= {number: (state, rungs) for number, state, rungs in changes}
         if self._proposer is None or not changes:
             return
-        frozen = self._ledger.frozen(self.group)
         for number, _, _ in changes:
-            self._proposer.learn(number, self._as_shown(frozen[number]))
+            self._proposer.learn(number, self._as_shown(number))
 
-    def _as_shown(self, frozen: FrozenTrial) -> FrozenTrial:
-        """``frozen`` as far as its results have been consumed."""
-        trial = self.trials[frozen.number]
+    def _as_shown(self, number: int) -> FrozenTrial:
+        """A trial as far as its results have been consumed."""
+        trial, point = self.trials[number], self._points[number]
         if trial.duplicate_of is not None:
-            return frozen
-        state, rungs = self._shown.get(frozen.number, (TrialState.RUNNING, 0))
-        recorded = [f"rung/{i}" for i in range(len(trial.rungs))]
-        out = copy.copy(frozen)
+            return point
+        state, rungs = self._shown.get(number, (TrialState.RUNNING, 0))
+        known = trial.rungs[:rungs]
+        out = copy.copy(point)
         out.state = state
-        out.user_attrs = {name: value for name, value in frozen.user_attrs.items() if name not in recorded[rungs:]}
-        out.intermediate_values = {epoch: value for r in trial.rungs[:rungs] for epoch, _, _, value, _ in r.rows}
-        out.value = trial.rungs[rungs - 1].value if state in (TrialState.COMPLETE, TrialState.PRUNED) else None
-        out.datetime_complete = frozen.datetime_start if state.is_finished() else None
+        out.user_attrs = {f"rung/{i}": {name: getattr(rung, name) for name in SHOWN} for i, rung in enumerate(known)}
+        out.intermediate_values = {epoch: value for rung in known for epoch, _, _, value, _ in rung.rows}
+        out.value = known[-1].value if state in (TrialState.COMPLETE, TrialState.PRUNED) else None
+        out.datetime_complete = point.datetime_start if state.is_finished() else None
         return out
+
+
+def _point(number: int, trial: TrialView, proposal: Proposal) -> FrozenTrial:
+    """What the ledger has of a new trial, without reading it."""
+    out = create_trial(
+        state=TrialState.RUNNING if trial.running else TrialState.FAIL,
+        params=dict(proposal.params),
+        distributions=dict(proposal.distributions),
+        system_attrs=dict(proposal.system_attrs),
+    )
+    out.number = number
+    return out
