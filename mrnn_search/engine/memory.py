@@ -32,8 +32,8 @@ VENDOR_TENSORS = 2.5  # torch's own kernels
 LINEAR_STATE = 0.5  # a linear rule in the loop, a state
 CURVED_RULE, CURVED_STATE = 3.5, 1.0  # any other rule, and each of its states
 # (B, H) a step that the heap loses in a pack that recomputes: what it keeps has the size of what it frees, and does not fit its holes
-HOLES = {"lstm": 1.2, "gru": 0.5}
-MAP_MATRICES = 25  # (H, H) in float64 that the map to an orthogonal matrix keeps for its gradient, and what that needs
+HOLES = {"lstm": 1.2, "gru": 0.9}
+MAP_MATRICES = 27  # (H, H) in float64 that the map to an orthogonal matrix keeps for its gradient, and what that needs
 
 
 def pack_bytes(candidates: Sequence[Candidate], steps: int, inputs: int, outputs: int, device: str = "cpu", recompute: bool = False) -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages import BaseStorage
 
 from .._registry import InputError, UnknownNameError
 from ..search.claims import HOLDER, LOCK, Holder, held, holder_of, one_writer, one_writer_of, taken
@@ -66,7 +67,7 @@ def overviews(storage: str | None = None) -> list[Overview]:
     if storage is not None:
         opened = open_storage(Path(), storage, reading=True)
         names = [name for name in optuna.study.get_all_study_names(opened) if "/" not in name and Ledger.exists(opened, name)]
-        return [_in_database(whole(Ledger(opened, name)), storage) for name in sorted(names)]
+        return [_in_database(opened, name, storage) for name in sorted(names)]
     folders = list(runs_folder().iterdir()) if runs_folder().is_dir() else []
     found, room = [], ALL
     for path in sorted(folders, key=_written, reverse=True):  # the newest are read
@@ -85,11 +86,14 @@ def _written(folder: Path) -> float:
         return 0.0
 
 
-def _in_database(ledger: Ledger, url: str) -> Overview:
-    running = taken(url, ledger.name)
-    ends = [t.finished or t.started for group in ledger.groups() for t in ledger.trials(group)]
-    active = max((end.timestamp() for end in ends if end is not None), default=None)
-    return _read(ledger, Holder.of(ledger.holder) if running else None, running, None if active is None else _iso(active))
+def _in_database(opened: BaseStorage, name: str, url: str) -> Overview:
+    try:
+        ledger, running = whole(Ledger(opened, name)), taken(url, name)
+        ends = [t.finished or t.started for group in ledger.groups() for t in ledger.trials(group)]
+        active = max((end.timestamp() for end in ends if end is not None), default=None)
+        return _read(ledger, Holder.of(ledger.holder) if running else None, running, None if active is None else _iso(active))
+    except InputError as error:  # one unreadable study must not hide the others
+        return Overview(name, "damaged", str(error).splitlines()[0])
 
 
 def _in_folder(folder: Path, size: int, read: bool) -> Overview:

@@ -27,7 +27,7 @@ from ..search.finalists import FINALIST
 from ..search.journal import FileStorage
 from ..search.ledger import JournalReader, Ledger, Reader, TrialView
 from ..search.recipe import check_name
-from ..search.storage import LEDGER, POINTER, check_home, open_storage, refuse_links
+from ..search.storage import DAMAGE, LEDGER, POINTER, check_home, open_storage, refuse_links
 from .cache import Cache, journal_key
 from .export import export
 from .leaderboard import (
@@ -141,11 +141,17 @@ class Study:
         return self._table("curves", curves_frame)
 
     def _table(self, name: str, make: Callable[[Reader], pd.DataFrame]) -> pd.DataFrame:
-        return self._cache.frame(
-            name,
-            lambda frame, own: list(frame.columns) == columns_of(name, own),
-            lambda: (make(self._ledger), own_coefficients(self._ledger)),
-        )
+        try:
+            return self._cache.frame(
+                name,
+                lambda frame, own: list(frame.columns) == columns_of(name, own),
+                lambda: (make(self._ledger), own_coefficients(self._ledger)),
+            )
+        except DAMAGE as error:
+            if not isinstance(error, InputError):
+                for group in self._ledger.groups():
+                    self._ledger.trials(group)  # looks at every value, which tables do not for speed, and names the damaged one
+            raise
 
     @property
     def best(self) -> CellSpec:

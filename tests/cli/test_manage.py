@@ -25,7 +25,8 @@ from mrnn_search.results import studies
 from mrnn_search.search.claims import HOLDER, LOCK, Holder, held, holder_of, one_writer
 from mrnn_search.search.executors import executors
 from mrnn_search.search.interrupt import Interrupted
-from mrnn_search.search.storage import LEDGER, POINTER
+from mrnn_search.search.ledger import Ledger
+from mrnn_search.search.storage import LEDGER, POINTER, open_storage
 
 from ..inprocess import InProcess, fake
 
@@ -200,7 +201,9 @@ def test_a_database_lists_its_studies_and_loses_one_of_them(kind: str, runs: Pat
     for name in (one, two):
         ms.search("smoke", name=name, storage=url, executor="fake", overrides=SMALL)
     optuna.create_study(storage=url, study_name=f"{one}-theirs")
+    Ledger.create(open_storage(runs, url), f"{one}-broken", {"space": {}}, {}, "maximize")
     rows = {row["name"]: row for row in json.loads(call("studies", "--storage", url, "--json").stdout)}
+    assert rows.pop(f"{one}-broken")["state"] == "damaged"
     assert {rows[name]["state"] for name in (one, two)} == {"complete"} and rows[one]["tried"] == 6 and f"{one}-theirs" not in rows
     assert call("rm", f"{one}-theirs", "--storage", url, "--yes").exit_code == 2
     here = call("rm", one, "--yes")
