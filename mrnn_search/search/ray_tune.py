@@ -30,6 +30,7 @@ from typing import Any
 
 from .._registry import InputError, StudyError
 from ..benchmarks import Benchmark
+from ..engine.heap import starting
 from .cluster import Share, check_address, compare, in_one_line, is_loopback, of_cluster, of_this_machine, versions
 from .executors import LOST_AFTER_S, MAX_RETRIES, Executor, Resources, patience
 from .mailbox import Mail, Mailbox
@@ -354,7 +355,7 @@ def _start(stack: ExitStack, share: Share, devices: Sequence[str]) -> None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     folder = _folder(stack)
     stack.callback(ray.shutdown)
-    with _visible(devices), _on_loopback():
+    with _visible(devices), _on_loopback(), starting(ENVIRONMENT):  # whose processes and workers inherit it
         ray.init(
             address="local",
             num_cpus=math.ceil(share.workers * share.cpus),
