@@ -355,7 +355,7 @@ def _start(stack: ExitStack, share: Share, devices: Sequence[str]) -> None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     folder = _folder(stack)
     stack.callback(ray.shutdown)
-    with _visible(devices), _on_loopback(), starting(ENVIRONMENT):  # whose processes and workers inherit it
+    with _on_loopback(), starting({**ENVIRONMENT, **_visible(devices)}):  # whose processes and workers inherit it
         ray.init(
             address="local",
             num_cpus=math.ceil(share.workers * share.cpus),
@@ -425,15 +425,11 @@ def _put(benchmark: Benchmark) -> Any:
         ) from None
 
 
-def _visible(devices: Sequence[str]) -> ExitStack:
-    """Shows the GPUs of ``devices``, and no others, to a Ray that starts inside."""
-    stack = ExitStack()
-    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+def _visible(devices: Sequence[str]) -> dict[str, str]:
+    """The environment that shows the GPUs of ``devices``, and no others, to a Ray that starts in it."""
     indices = sorted({int(device.partition(":")[2]) for device in devices if device != "cpu"})
-    if indices:
-        names = before.split(",") if before else [str(i) for i in range(indices[-1] + 1)]
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names[i] for i in indices)
-        stack.callback(os.environ.pop, "CUDA_VISIBLE_DEVICES")
-        if before is not None:
-            stack.callback(os.environ.__setitem__, "CUDA_VISIBLE_DEVICES", before)
-    return stack
+    if not indices:
+        return {}
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = before.split(",") if before else [str(i) for i in range(indices[-1] + 1)]
+    return {"CUDA_VISIBLE_DEVICES": ",".join(names[i] for i in indices)}

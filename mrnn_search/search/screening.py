@@ -76,7 +76,7 @@ class Screening:
         self._waves: deque[tuple[Wave, list[tuple[int, int]]]] = deque()  # with (trial, rung that it trains to)
         self._dry = False  # the schedule has no wave before more is told
         self._begun = 0  # candidates of the waves so far
-        self._shown: dict[int, tuple[TrialState, int]] = {}  # what the sampler may know: state, rungs
+        self._shown: dict[int, tuple[TrialState, int]] = {}  # what the sampler may know: state, rungs; a new trial runs
         self._proposer: Proposer | None = None
         self._points: list[FrozenTrial] = []  # what each trial is in the space; there once there is a proposer
         self.done = False
@@ -113,7 +113,6 @@ class Screening:
         new = self._ask(wave) if wave.new else []
         self._begun += len(new)
         jobs = [*((number, wave.first) for number in new), *wave.on]
-        self._shown |= {number: (TrialState.RUNNING, 0) for number in new}
         self._show([(number, TrialState.RUNNING, rung) for number, rung in wave.on])
         self._waves.append((wave, jobs))
         epochs = self._recipe.rungs.epochs
