@@ -33,7 +33,7 @@ Curves = dict[str, list[torch.Tensor]]  # quantity -> a curve (T,) a seed
 def curves(mu: float, epsilon: float, options: argparse.Namespace) -> Curves:
     """Batch means of the three norms over time, for each seed."""
     benchmark = load_benchmark("digits-rows")
-    x, y = benchmark.train
+    x, y, _ = benchmark.train
     found: Curves = {name: [] for name in QUANTITIES}
     for seed in range(options.seeds):
         candidate = ms.Candidate(ms.preset("momentum_lstm", mu=mu, epsilon=epsilon), options.hidden, init=options.init)

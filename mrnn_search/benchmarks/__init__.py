@@ -1,6 +1,20 @@
 """Tasks: real data → batches, loss, metric (layer 3). One file each."""
 
 from . import digits_rows
-from .base import Benchmark, Classification, benchmarks, load_benchmark
+from .base import Benchmark, Split, benchmarks, load_benchmark
+from .families import CharacterModel, Classification, FrameRegression, MultiLabel, Regression, Tagging, WordModel
 
-__all__ = ["Benchmark", "Classification", "benchmarks", "digits_rows", "load_benchmark"]
+__all__ = [
+    "Benchmark",
+    "CharacterModel",
+    "Classification",
+    "FrameRegression",
+    "MultiLabel",
+    "Regression",
+    "Split",
+    "Tagging",
+    "WordModel",
+    "benchmarks",
+    "digits_rows",
+    "load_benchmark",
+]

@@ -1,6 +1,6 @@
 """The contract of a benchmark: real data in three splits, a loss, and the metric by which cells are compared.
 
-Shapes: N sequences, T time, I input.
+Shapes: N sequences, T time, I input, O readout, L tokens of a stream, M reads.
 """
 
 from __future__ import annotations
@@ -10,28 +10,50 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .._registry import Registry
 
-Split = tuple[Tensor, Tensor]
+IGNORED = -100  # a target that is not read, as torch's ``ignore_index``
+
+
+class Split(NamedTuple):
+    """Sequences and what is to be said of them.
+
+    Attributes:
+        x: (N, T, I) float32; of a benchmark with a ``vocabulary`` tokens, (N, T) int64; of one with a ``window`` one stream, (L,) int64.
+        y: one target a read: (N,) int64 or (N, O) float32 where the last step is read, (N, T) int64 or (N, T, O) float32 where every
+            step is, (L,) int64 of a stream. Int64 targets that are `IGNORED` are not read.
+        lengths: (N,) int64, steps of each sequence, at least 1; what comes after is padding. None: all T.
+    """
+
+    x: Tensor
+    y: Tensor
+    lengths: Tensor | None = None
+
+    def to(self, device: str) -> Split:
+        """The same on ``device``."""
+        return Split(*(None if tensor is None else tensor.to(device) for tensor in self))  # type: ignore[arg-type]
 
 
 class Benchmark(ABC):
-    """One task with its data; it has the shape that `mrnn_search.engine.train.Task` asks for.
+    """One task with its data; it has the shape that `mrnn_search.engine.train.Task` asks for. `families` has the usual ones.
 
     Attributes:
         name, description: as listed.
         metric, direction: what `score` returns, and "maximize" or "minimize".
         input_size, output_size: I, and the readout's width.
+        reads: "last": the readout sees the last step of each sequence; "every": each step.
+        vocabulary: how many tokens there are, if x has tokens; they are embedded, in ``input_size`` numbers, by a table that trains
+            with the cell. None: x has numbers.
+        window: of a stream, steps between updates, the state carried on (truncated backpropagation through time). None: no stream.
         licence, source, citation: of the data.
-        train, validation: pairs x (N, T, I) float32, y (N,) int64.
-        sizes: split -> N.
+        train, validation: splits.
+        sizes: split -> N, of a stream L.
         fingerprint: SHA-256 (hex) of the data files and of the splits drawn from them.
     """
 
@@ -41,14 +63,17 @@ class Benchmark(ABC):
     direction: Literal["maximize", "minimize"]
     input_size: int
     output_size: int
+    reads: Literal["last", "every"] = "last"
+    vocabulary: int | None = None
+    window: int | None = None
     licence: str
     source: str
     citation: str
 
     def __init__(self, splits: Mapping[str, Split], fingerprint: str) -> None:
-        self._splits, self.fingerprint = dict(splits), fingerprint
-        self.train, self.validation = splits["train"], splits["validation"]
-        self.sizes = {name: len(x) for name, (x, _) in splits.items()}
+        self._splits, self.fingerprint = {name: Split(*split) for name, split in splits.items()}, fingerprint
+        self.train, self.validation = self._splits["train"], self._splits["validation"]
+        self.sizes = {name: len(split.x) for name, split in self._splits.items()}
 
     @classmethod
     @abstractmethod
@@ -61,11 +86,19 @@ class Benchmark(ABC):
 
     @abstractmethod
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Mean loss of readouts (B, output_size)."""
+        """Mean loss of readouts (M, O)."""
 
     @abstractmethod
+    def errors(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """What each read adds to the metric, (M,) float64, from readouts (M, O)."""
+
+    def summarise(self, mean: float) -> float:
+        """The metric, from the mean of `errors` over all reads of a split."""
+        return mean
+
     def score(self, outputs: Tensor, y: Tensor) -> float:
-        """The metric over a whole split, from readouts (N, output_size)."""
+        """The metric over a whole split, from its readouts (M, O)."""
+        return self.summarise(float(self.errors(outputs, y).mean()))
 
     def open_test(self) -> Split:
         """The test split. Confirmation alone may call this, once for each cell and seed."""
@@ -73,20 +106,7 @@ class Benchmark(ABC):
 
     def to(self, device: str) -> Benchmark:
         """This benchmark with its tensors on ``device``."""
-        return type(self)({name: (x.to(device), y.to(device)) for name, (x, y) in self._splits.items()}, self.fingerprint)
-
-
-class Classification(Benchmark):
-    """One class a sequence: cross entropy, accuracy."""
-
-    metric = "accuracy"
-    direction = "maximize"
-
-    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(outputs, y)
-
-    def score(self, outputs: Tensor, y: Tensor) -> float:
-        return float((outputs.argmax(-1) == y).double().mean())
+        return type(self)({name: split.to(device) for name, split in self._splits.items()}, self.fingerprint)
 
 
 benchmarks: Registry[type[Benchmark]] = Registry("benchmark", "mrnn_search.benchmarks")
@@ -130,4 +150,4 @@ def fingerprint(*parts: bytes | np.ndarray) -> str:
 
 def as_tensors(x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> Split:
     """The ``rows`` of both arrays as float32 and int64 tensors of their own."""
-    return torch.from_numpy(x[rows].astype(np.float32)), torch.from_numpy(y[rows].astype(np.int64))
+    return Split(torch.from_numpy(x[rows].astype(np.float32)), torch.from_numpy(y[rows].astype(np.int64)))

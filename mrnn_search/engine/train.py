@@ -37,8 +37,8 @@ class Task(Protocol):
     output_size: int
     metric: str
     direction: Literal["maximize", "minimize"]
-    train: tuple[Tensor, Tensor]
-    validation: tuple[Tensor, Tensor]
+    train: tuple[Tensor, Tensor, Tensor | None]
+    validation: tuple[Tensor, Tensor, Tensor | None]
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Mean loss of readouts (B, output_size)."""
@@ -143,7 +143,7 @@ class _Pack:
 
     def train_epoch(self) -> None:
         """One pass over the training split, and the validation split at its end."""
-        x, y = self.task.train
+        x, y = self.task.train[:2]
         epoch = self.live[0].at.epoch
         clock, orders = time.monotonic(), [self._order(seed, epoch, len(x)) for seed in self.lanes.seeds]
         size = self.lanes.candidates[0].batch_size
@@ -189,7 +189,7 @@ class _Pack:
         return found
 
     def _validate(self, losses: Mapping[int, float], clock: float) -> None:
-        x, y = self.task.validation
+        x, y = self.task.validation[:2]
         outputs = self.lanes.outputs(x)
         bad = {
             k: f"validation outputs are not finite after epoch {lane.at.epoch + 1}"
@@ -208,7 +208,7 @@ class _Pack:
             lane.rows.append(Epoch(at.epoch, at.step, losses[lane.position], value, lane.spent - sum(row.seconds for row in lane.rows)))
         self.drop(bad)
 
-    def finish(self, test: tuple[Tensor, Tensor] | None) -> list[LaneOutcome]:
+    def finish(self, test: tuple[Tensor, Tensor, Tensor | None] | None) -> list[LaneOutcome]:
         """The outcomes, in the order of the starts; reads the test split, if it is given, with the best weights."""
         saved = [
             pack_state(model, self.lanes.memory_of(k), lane.at)
@@ -237,7 +237,7 @@ def train_lanes(
     start_epoch: int,
     stop_epoch: int,
     *,
-    test: tuple[Tensor, Tensor] | None = None,
+    test: tuple[Tensor, Tensor, Tensor | None] | None = None,
     timeout_s: float | None = None,
     device: str = "cpu",
     recompute: bool = False,
@@ -272,7 +272,7 @@ def train_lane(
     start_epoch: int,
     stop_epoch: int,
     *,
-    test: tuple[Tensor, Tensor] | None = None,
+    test: tuple[Tensor, Tensor, Tensor | None] | None = None,
     timeout_s: float | None = None,
     device: str = "cpu",
 ) -> LaneOutcome:

@@ -418,7 +418,7 @@ def _put(benchmark: Benchmark) -> Any:
     try:
         return ray.put(benchmark)
     except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError):
-        size = sum(tensor.nbytes for split in (benchmark.train, benchmark.validation) for tensor in split)
+        size = sum(tensor.nbytes for split in (benchmark.train, benchmark.validation) for tensor in split if tensor is not None)
         raise RuntimeError(
             f"a node lacks the data of {benchmark.name}, and {size / 2**30:.1f} GiB or more do not pass through Ray's object store: "
             "copy its folder to every node, or start Ray with a larger --object-store-memory"

@@ -21,13 +21,13 @@ SHAPES = (  # base, rule, optimizer, T, B, I, H, K
     "lstm heavy_ball rmsprop 28 128 28 128 8",
     "lstm adam rmsprop 28 128 28 128 8",
     "gru rmsprop sgd 96 32 64 64 16",
-    "orthogonal heavy_ball adam 96 32 64 64 16",
-    "orthogonal plain adam 150 64 16 64 4",
-    "orthogonal heavy_ball adam 20 32 8 160 8",
+    "orthogonal heavy_ball adam 96 64 64 64 16",
+    "orthogonal plain adam 150 64 16 64 16",
+    "orthogonal heavy_ball adam 20 32 8 160 16",
     "lstm plain adam 100 64 256 64 4",
     "gru heavy_ball@hidden adam 200 32 8 128 3",
-    "again:lstm heavy_ball adam 300 64 8 64 3",
-    "again:gru heavy_ball adam 300 64 8 64 3",
+    "again:lstm heavy_ball adam 300 64 8 64 6",
+    "again:gru heavy_ball adam 300 64 8 64 8",
 )
 fused = pytest.mark.skipif(not isinstance(native(), Native), reason=f"no kernels: {native()}")
 
