@@ -78,7 +78,8 @@ def train(base, rule, optimizer, steps, batch, inputs, hidden, count, kind):
     epochs = [feed.epoch(batch, seed) for seed in range(count)]
     for _ in range(2):
         lanes.update([next(epoch) for epoch in epochs])
-    lanes.evaluate(feed.evaluation(batch), errors)
+        lanes.evaluate(feed.evaluation(batch), errors)
+        best = [{name: v.clone() for name, v in model.state_dict().items()} for model in lanes.models]
     return (resident("VmHWM") - before) / pack_bytes(candidates, sizes, recompute=recompute)
 
 for warm in (True, False):  # code and tables of the libraries, and MKL's own buffers, are there the second time
