@@ -10,7 +10,7 @@ MANY_READS = 256
 
 
 def cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
-    """`torch.nn.functional.cross_entropy` of outputs (M, C) and y (M,) int64: the same bits, sooner where reads are many and classes few."""
+    """`F.cross_entropy` of outputs (M, C) and y (M,) int64: the same bits, sooner where reads are many and classes few."""
     if outputs.device.type == "cpu" and outputs.shape[1] < FEW_CLASSES and len(outputs) >= MANY_READS:
         return F.cross_entropy(outputs.t()[None], y[None])  # along columns: every instruction has several reads
     return F.cross_entropy(outputs, y)
