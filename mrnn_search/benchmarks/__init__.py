@@ -1,7 +1,7 @@
 """Tasks: real data → batches, loss, metric (layer 3). One file each."""
 
 from . import digits_rows
-from .base import Benchmark, Split, benchmarks, load_benchmark
+from .base import Benchmark, Split, benchmarks, find_benchmark, load_benchmark
 from .families import CharacterModel, Classification, FrameRegression, MultiLabel, Regression, Tagging, WordModel
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "WordModel",
     "benchmarks",
     "digits_rows",
+    "find_benchmark",
     "load_benchmark",
 ]

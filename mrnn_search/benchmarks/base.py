@@ -5,6 +5,7 @@ Shapes: N sequences, T time, I input, O readout, L tokens of a stream, M reads.
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 from abc import ABC, abstractmethod
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._registry import Registry
+from .._registry import InputError, Registry
 
 IGNORED = -100  # a target that is not read, as torch's ``ignore_index``
 
@@ -51,6 +52,8 @@ class Benchmark(ABC):
         vocabulary: how many tokens there are, if x has tokens; they are embedded, in ``input_size`` numbers, by a table that trains
             with the cell. None: x has numbers.
         window: of a stream, steps between updates, the state carried on (truncated backpropagation through time). None: no stream.
+        parameter: what may follow the name and a colon, as listed ("T", the delay of ``copying:T``). None: nothing may.
+        published: sizes of the splits as listed, "50,000 / 10,000 / 10,000".
         licence, source, citation: of the data.
         train, validation: splits.
         sizes: split -> N, of a stream L.
@@ -66,6 +69,8 @@ class Benchmark(ABC):
     reads: Literal["last", "every"] = "last"
     vocabulary: int | None = None
     window: int | None = None
+    parameter: str | None = None
+    published: str = ""
     licence: str
     source: str
     citation: str
@@ -78,11 +83,38 @@ class Benchmark(ABC):
     @classmethod
     @abstractmethod
     def load(cls, data_dir: Path | None) -> Benchmark:
-        """The benchmark from ``data_dir``; None: from data that a package ships.
+        """The benchmark from ``data_dir``; None: from data that a package ships, or from where data usually lies.
 
         Raises:
             InputError: the data is not there, or is not what it should be; says how to get it.
         """
+
+    @classmethod
+    def load_with(cls, argument: str | None, data_dir: Path | None) -> Benchmark:
+        """`load`, of ``NAME:argument``; None: of the bare name. A benchmark with a ``parameter`` has one of its own.
+
+        Raises:
+            InputError: as `load` and `check_argument`.
+        """
+        cls.check_argument(argument)
+        return cls.load(data_dir)
+
+    @classmethod
+    def check_argument(cls, argument: str | None) -> None:
+        """Raises:
+        InputError: no data could make ``NAME:argument`` a benchmark.
+        """
+        if argument is not None and cls.parameter is None:
+            raise InputError(f'benchmark {cls.name} has no parameter, found "{cls.name}:{argument}"; allowed: {cls.name}')
+
+    @classmethod
+    def locate(cls, data_dir: Path | None) -> str:
+        """Where the data lies, in words, without reading it all; of one that is cheap to load, its sizes.
+
+        Raises:
+            InputError: it is not there; says how to get it.
+        """
+        return ", ".join(f"{split} {size:,}" for split, size in cls.load(data_dir).sizes.items())
 
     @abstractmethod
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
@@ -106,7 +138,9 @@ class Benchmark(ABC):
 
     def to(self, device: str) -> Benchmark:
         """This benchmark with its tensors on ``device``."""
-        return type(self)({name: split.to(device) for name, split in self._splits.items()}, self.fingerprint)
+        there = copy.copy(self)  # what a subclass has found out about its data comes along
+        Benchmark.__init__(there, {name: split.to(device) for name, split in self._splits.items()}, self.fingerprint)
+        return there
 
 
 benchmarks: Registry[type[Benchmark]] = Registry("benchmark", "mrnn_search.benchmarks")
@@ -114,13 +148,27 @@ benchmarks: Registry[type[Benchmark]] = Registry("benchmark", "mrnn_search.bench
 
 @functools.lru_cache(maxsize=4)
 def load_benchmark(name: str, data_dir: Path | None = None, device: str = "cpu") -> Benchmark:
-    """The benchmark known as ``name``; a second call in the same process costs nothing.
+    """The benchmark known as ``name`` or ``NAME:ARGUMENT``; a second call in the same process costs nothing.
 
     Raises:
         UnknownNameError: there is no such benchmark.
-        InputError: its data is not there.
+        InputError: it does not take this argument, or its data is not there.
     """
-    return benchmarks[name].load(data_dir).to(device)
+    kind, argument = find_benchmark(name)
+    return kind.load_with(argument, data_dir).to(device)
+
+
+def find_benchmark(name: str) -> tuple[type[Benchmark], str | None]:
+    """The class that ``name`` stands for, and what follows the colon in it, or None.
+
+    Raises:
+        UnknownNameError: there is no such benchmark.
+        InputError: it does not take this argument.
+    """
+    known, colon, argument = name.partition(":")
+    kind = benchmarks[known]
+    kind.check_argument(argument if colon else None)
+    return kind, argument if colon else None
 
 
 def stratified_split(y: np.ndarray, shares: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:

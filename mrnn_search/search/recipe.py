@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError, 
 from pydantic_core import ErrorDetails
 
 from .._registry import InputError, UnknownNameError
-from ..benchmarks import benchmarks
+from ..benchmarks import find_benchmark
 from ..cells.presets import presets
 from .files import Place, display, read_yaml, resolve, shown
 from .overrides import diff, leaves, merged, parse_set
@@ -257,7 +257,7 @@ class Recipe(_Part):
         name: of the study, and of its folder.
         description: one line.
         space: what may be searched.
-        benchmark: a registered benchmark's name.
+        benchmark: a registered benchmark's name, or NAME:ARGUMENT ("copying:200").
         data: folder of the user's data; None for data that a package ships.
         seed: everything random in the study follows from it.
         budget, search, rungs, baselines, confirmation, limits, resources: see their classes.
@@ -287,8 +287,7 @@ class Recipe(_Part):
     @field_validator("benchmark")
     @classmethod
     def _known_benchmark(cls, value: str) -> str:
-        if value not in benchmarks:
-            raise UnknownNameError("benchmark", value, benchmarks)
+        find_benchmark(value)
         return value
 
     @model_validator(mode="before")
