@@ -34,6 +34,8 @@ def parse(data: bytes, suffix: str, where: str) -> Series:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"is not text: byte {error.object[error.start]:#04x} at offset {error.start}", where) from None
+    if "\0" in text:
+        raise InputError(f"is not text: byte 0x00 at offset {data.index(0)}", where)
     found = _tsv(text, where) if suffix == ".tsv" else _ts(text, where)
     if not found.values:
         raise InputError("has no series", where)
