@@ -16,7 +16,7 @@ from ..cells.presets import preset
 from ..cells.spec import Candidate
 from ..results.launch import FACTS
 from ..search.journal import FileStorage
-from ..search.ledger import CONFIRMATION, SEARCH, Ledger, Rung
+from ..search.ledger import CONFIRMATION, SEARCH, Ledger, Reading, Rung
 from ..search.recipe import Recipe, Search, load_recipe
 from ..search.sampler import Proposal, Proposer
 from ..search.space import Space
@@ -104,6 +104,7 @@ def confirm(ledger: Ledger) -> None:
             for role, candidate in chosen:
                 trial = ledger.add(CONFIRMATION, candidate, seed, role=role)
                 value = 0.9 + 0.05 * luck.random()
-                last = dataclasses.replace(rung(EPOCHS[-1], 0, value), test_value=value - 0.01)
+                reading = Reading("2026-01-01T00:00:00.000+00:00", "1", "0" * 64)
+                last = dataclasses.replace(rung(EPOCHS[-1], 0, value), test_value=value - 0.01, reading=reading)
                 ledger.finish(ledger.record(trial, last))
         ledger.set_complete()

@@ -95,7 +95,7 @@ LEADERBOARD = {
 }
 
 
-def _frame(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
+def frame_of(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
     """Rows as a frame that has every column with its type, also when there are no rows; a number that a row lacks is NaN."""
     values: dict[str, list[Any]] = {name: [] for name in columns}
     fill = [(name, values[name].append, math.nan if dtype == "float64" else None) for name, dtype in columns.items()]
@@ -152,7 +152,7 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _rungs(attrs: Mapping[str, Any]) -> list[dict[str, Any]]:
+def rungs_of(attrs: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What a trial has recorded, as it was written: `mrnn_search.search.ledger.Rung`."""
     out: list[dict[str, Any]] = []
     while (rung := attrs.get(f"rung/{len(out)}")) is not None:
@@ -169,12 +169,12 @@ def trials_frame(ledger: Reader) -> pd.DataFrame:
     """
     groups = [group for group in ledger.groups() if group != CONFIRMATION]
     rows = (_trial(group, t) for group in groups for t in ledger.records(group) if "duplicate_of" not in t.user_attrs)
-    return _frame(rows, {**TRIALS, **dict.fromkeys(_coefficients(), "float64")})
+    return frame_of(rows, {**TRIALS, **dict.fromkeys(_coefficients(), "float64")})
 
 
 def _trial(group: str, trial: Record) -> dict[str, Any]:
     attrs = trial.user_attrs
-    rungs = _rungs(attrs)
+    rungs = rungs_of(attrs)
     last = rungs[-1] if rungs else {"execution": "", "device": "", "worker": "", "stop_epoch": 0}
     return {
         **_candidate(Candidate.from_dict(attrs["candidate"])),
@@ -205,7 +205,7 @@ def curves_frame(ledger: Reader) -> pd.DataFrame:
         for group in ledger.groups():
             for trial in ledger.records(group):
                 attrs = trial.user_attrs
-                reached = _rungs(attrs)
+                reached = rungs_of(attrs)
                 if not reached:
                     continue
                 name = Candidate.from_dict(attrs["candidate"]).spec.name
@@ -284,7 +284,9 @@ def leaderboard_frame(ledger: Reader) -> pd.DataFrame:
             }
         )
     rows.sort(key=lambda row: (sign * row["val_mean"], row["candidate_id"]))
-    return _frame([{"rank": n, **row} for n, row in enumerate(rows, start=1)], {**LEADERBOARD, **dict.fromkeys(_coefficients(), "float64")})
+    return frame_of(
+        [{"rank": n, **row} for n, row in enumerate(rows, start=1)], {**LEADERBOARD, **dict.fromkeys(_coefficients(), "float64")}
+    )
 
 
 def _spread(name: str, of: Interval | Difference | None) -> dict[str, float]:

@@ -40,6 +40,7 @@ from .leaderboard import (
     reference_candidate,
     trials_frame,
 )
+from .readings import readings_frame
 from .report import ReportData, write_report
 from .stats import Difference, verdict
 from .utilisation import Utilisation, utilisation
@@ -140,6 +141,10 @@ class Study:
         """Every learning curve; see `mrnn_search.results.leaderboard.curves_frame`."""
         return self._table("curves", curves_frame)
 
+    def test_readings(self) -> pd.DataFrame:
+        """Every recorded reading of the test split; see `mrnn_search.results.readings.readings_frame`."""
+        return readings_frame(self._ledger)
+
     def _table(self, name: str, make: Callable[[Reader], pd.DataFrame]) -> pd.DataFrame:
         try:
             return self._cache.frame(
@@ -227,7 +232,12 @@ class Study:
             name=self.name,
             state=self.state,
             recipe=self.recipe,
-            meta={**self.meta, "command": self.meta["sessions"][-1]["command"], "test_size": self.meta["benchmark"]["sizes"]["test"]},
+            meta={
+                **self.meta,
+                "command": self.meta["sessions"][-1]["command"],
+                "test_size": self.meta["benchmark"]["sizes"]["test"],
+                "test_readings": f"{len(self.test_readings())}, one for each confirmed cell and seed",
+            },
             verdict=self.verdict(),
             leaderboard=self.leaderboard(),
             trials=self.trials(),
