@@ -115,7 +115,7 @@ class Benchmark(ABC):
 
     def to(self, device: str) -> Benchmark:
         """This benchmark with its tensors on ``device``."""
-        splits = {"train": self.train.to(device), "validation": self.validation.to(device), "test": self.test.to(device)}
+        splits: dict[str, Split | SealedSplit] = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}
         return type(self)(splits, self.fingerprint)
 
 
