@@ -49,7 +49,7 @@ class Progress:
 def expected_epochs(recipe: Recipe) -> int:
     """Lane-epochs that the recipe needs if no candidate fails: the unit of its cost."""
     plan, schedule = plan_of(recipe, "maximize"), schedules[recipe.rungs.method]
-    budgets = [recipe.budget.trials, *[recipe.baselines.trials] * len(recipe.baselines.cells)]
+    budgets = [recipe.budget.trials, *[recipe.baseline_trials] * len(recipe.baselines.cells)]
     runs = (recipe.confirmation.top + len(recipe.baselines.cells)) * recipe.confirmation.seeds
     return sum(schedule.epochs(plan, budget) for budget in budgets) + runs * recipe.confirmation.epochs
 
@@ -96,12 +96,12 @@ class Driver:
         executor: Callable[[], Executor],
         on_progress: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
-        self.recipe, self.ledger, self.checkpoints = recipe, ledger, checkpoints
+        self.recipe, self.ledger, self.checkpoints = recipe.matched(ledger.meta.get("benchmark", {})), ledger, checkpoints
         self._on_progress = on_progress
         self._direction = ledger.direction
         self._expected = expected_epochs(recipe)
         self._interrupt = Interrupt()
-        self._trainer = Trainer(recipe, ledger, checkpoints, executor, self._interrupt)
+        self._trainer = Trainer(self.recipe, ledger, checkpoints, executor, self._interrupt)
         self._sign = 1 if self._direction == "maximize" else -1
         self._tallies: dict[str, _Tally] = {}
 
@@ -121,7 +121,7 @@ class Driver:
         Raises:
             Interrupted: Ctrl-C or SIGTERM; everything that finished is in the ledger.
         """
-        budget, tuning = self.recipe.budget.trials, self.recipe.baselines.trials
+        budget, tuning = self.recipe.budget.trials, self.recipe.baseline_trials
         cells = {name: preset(name) for name in self.recipe.baselines.cells}
         search = self._screening(SEARCH, self.recipe.space, budget)
         tuned = {name: self._screening(name, self.recipe.space.for_cell(cell), tuning) for name, cell in cells.items()}
