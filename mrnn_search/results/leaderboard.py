@@ -11,6 +11,7 @@ import pandas as pd
 from ..cells.presets import preset
 from ..cells.rules.base import STANDARD, rules
 from ..cells.spec import Candidate
+from ..search.controls import is_control
 from ..search.finalists import FINALIST
 from ..search.ledger import CONFIRMATION, Reader, Record, TrialView
 from ..search.parameter import gates_text
@@ -248,7 +249,7 @@ def reference_candidate(ledger: Reader) -> str | None:
         values = list(by_seed(item[1], "validation").values())
         return item[1][0].cell_id == lstm, sign * sum(values) / len(values)
 
-    baselines = [item for item in confirmed(ledger).items() if item[1][0].role != FINALIST]
+    baselines = [item for item in confirmed(ledger).items() if item[1][0].role != FINALIST and not is_control(item[1][0].role)]
     return max(baselines, key=merit)[0] if baselines else None
 
 

@@ -29,6 +29,7 @@ from ..search.ledger import JournalReader, Ledger, Reader, TrialView
 from ..search.recipe import check_name
 from ..search.storage import DAMAGE, LEDGER, POINTER, check_home, open_storage, refuse_links
 from .cache import Cache, journal_key
+from .controls import controls_frame
 from .export import export
 from .leaderboard import (
     columns_of,
@@ -140,6 +141,10 @@ class Study:
     def curves(self) -> pd.DataFrame:
         """Every learning curve; see `mrnn_search.results.leaderboard.curves_frame`."""
         return self._table("curves", curves_frame)
+
+    def controls(self) -> pd.DataFrame:
+        """What is left of each finalist's gain beside its controls; see `mrnn_search.results.controls.controls_frame`. Empty without."""
+        return controls_frame(self._ledger)
 
     def test_readings(self) -> pd.DataFrame:
         """Every recorded reading of the test split; see `mrnn_search.results.readings.readings_frame`."""

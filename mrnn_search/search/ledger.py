@@ -4,7 +4,7 @@ Layout (schema 1). One search is a few Optuna studies of one storage, one a **gr
 
 * ``NAME``: the screening of the search (group "search"); its user attributes hold ``schema``, ``recipe``, ``meta``,
   ``complete``, in a database ``holder``, and ``fork`` if it was begun from another;
-* ``NAME/<baseline>``: the tuning of one baseline over its training hyper-parameters;
+* ``NAME/<baseline>``: the tuning of one baseline over its training hyper-parameters; ``NAME/control-…`` of one control;
 * ``NAME/confirmation``: one trial for each finalist and seed; only there a rung may have a ``test_value``.
 
 A trial's user attributes: ``candidate`` (`Candidate.to_dict`), ``candidate_id``, ``cell_id``, ``seed``, ``cohort``; then
