@@ -141,7 +141,10 @@ def _finish(study: Study, worked: bool, format: Format) -> None:
         raise typer.Exit(FAILED)
     write(for_people(board, format), format, None, LEADERBOARD)
     if format is Format.table:
-        print(f"\n{study.verdict()}", flush=True)
+        from ..results.controls import controls_verdicts
+
+        print("\n".join(["", study.verdict(), *controls_verdicts(study.controls())]), flush=True)
+        say(f"\nthis is a {study.label}")
     report, cell = study.folder / "report.html", study.folder / "best_cell"
     if study.is_newer_than(report):
         study.report()

@@ -88,6 +88,8 @@ def controls_frame(ledger: Reader) -> pd.DataFrame:
 
 def controls_verdicts(frame: pd.DataFrame) -> list[str]:
     """A line for each finalist of a `controls_frame`: what its gain is."""
+    if frame.empty:
+        return []
     return [_verdict(rows) for _, rows in frame.groupby("candidate_id", sort=False)]
 
 

@@ -29,7 +29,7 @@ from ..search.ledger import JournalReader, Ledger, Reader, TrialView
 from ..search.recipe import check_name
 from ..search.storage import DAMAGE, LEDGER, POINTER, check_home, open_storage, refuse_links
 from .cache import Cache, journal_key
-from .controls import controls_frame
+from .controls import controls_frame, controls_verdicts
 from .export import export
 from .leaderboard import (
     columns_of,
@@ -41,6 +41,7 @@ from .leaderboard import (
     reference_candidate,
     trials_frame,
 )
+from .protocol import label, sizes, unequal_budget
 from .readings import readings_frame
 from .report import ReportData, write_report
 from .stats import Difference, verdict
@@ -182,7 +183,15 @@ class Study:
                 "Nothing is confirmed yet." if table.empty else "No found cell is confirmed beside a baseline: there is nothing to compare."
             )
         key = found.iloc[0]["candidate_id"]
-        return self._compare(key, reference, f"The best found cell, {found.iloc[0]['name']},", self._label(reference)).verdict
+        text = self._compare(key, reference, f"The best found cell, {found.iloc[0]['name']},", self._label(reference)).verdict
+        params = table.set_index("candidate_id")["params"]
+        notes = (sizes(int(params[key]), int(params[reference])), unequal_budget(self.recipe))
+        return " ".join([text, *(f"{note[0].upper()}{note[1:]}." for note in notes if note)])
+
+    @property
+    def label(self) -> str:
+        """ "result", or "screening" and what a result would need; see `mrnn_search.results.protocol`."""
+        return label(self.recipe)
 
     def compare(self, a: str, b: str) -> Comparison:
         """Two confirmed cells, each given as a rank, an identity (its first digits will do) or a baseline's name.
@@ -244,6 +253,9 @@ class Study:
                 "test_readings": f"{len(self.test_readings())}, one for each confirmed cell and seed",
             },
             verdict=self.verdict(),
+            label=self.label,
+            controls=(controls := self.controls()),
+            control_verdicts=controls_verdicts(controls),
             leaderboard=self.leaderboard(),
             trials=self.trials(),
             curves=self.curves(),
