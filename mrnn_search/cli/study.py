@@ -102,6 +102,7 @@ leaderboard = _table("leaderboard", "The ranked table: one row per confirmed cel
 trials = _table("trials", "Every candidate that was screened.", lambda study: study.trials(), TRIALS)
 ABOUT_READINGS = "Every recorded reading of the test split: one for each confirmed cell and seed."
 readings = _table("readings", ABOUT_READINGS, lambda study: study.test_readings(), None)
+curves = _table("curves", "Every learning curve, one row per trial, epoch and metric.", lambda study: study.curves(), None)
 
 
 def controls(
