@@ -15,8 +15,9 @@ from ..cells.presets import preset
 from ..search.controls import controls_of, tuned_in
 from ..search.finalists import FINALIST
 from ..search.ledger import Reader, TrialView
+from .intervals import CONFIDENCE
 from .leaderboard import by_seed, confirmed, frame_of
-from .stats import CLAIM_SEEDS, CONFIDENCE, Difference, paired_difference
+from .stats import CLAIM_SEEDS, Difference, paired_difference
 
 CONTROLS = {
     "candidate_id": "str",

@@ -531,8 +531,10 @@ class Ledger(Reader):
                     self._curves[key].add(epoch)
 
     def _id(self, trial: TrialView) -> int:
-        """The storage's own number of ``trial``."""
-        return self._index(trial.group).ids[trial.number]
+        """The storage's own number of ``trial``; a trial that is still to be written has none."""
+        number = self._index(trial.group).ids[trial.number]
+        assert number != PENDING
+        return number
 
     def _end(self, trial: TrialView, state: TrialState, value: float | None) -> None:
         """The last write of a trial: what `optuna.Study.tell` does, less what it reads."""

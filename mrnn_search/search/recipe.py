@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from .._registry import InputError, UnknownNameError
-from ..benchmarks import benchmarks
+from ..benchmarks import find_benchmark
 from ..cells.presets import preset, presets
 from ..cells.spec import Candidate
 from .executors import RETRIES
@@ -284,7 +284,7 @@ class Recipe(_Part):
         name: of the study, and of its folder.
         description: one line.
         space: what may be searched.
-        benchmark: a registered benchmark's name.
+        benchmark: a registered benchmark's name, or NAME:ARGUMENT ("copying:200").
         data: folder of the user's data; None for data that a package ships.
         seed: everything random in the study follows from it.
         match_parameters: how many parameters each candidate and baseline is to have, by its hidden size; None: as the space says.
@@ -318,8 +318,7 @@ class Recipe(_Part):
     @field_validator("benchmark")
     @classmethod
     def _known_benchmark(cls, value: str) -> str:
-        if value not in benchmarks:
-            raise UnknownNameError("benchmark", value, benchmarks)
+        find_benchmark(value)
         return value
 
     @model_validator(mode="before")

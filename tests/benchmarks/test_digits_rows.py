@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from mrnn_search._registry import InputError
-from mrnn_search.benchmarks import benchmarks, break_seal, load_benchmark
+from mrnn_search.benchmarks import benchmarks, load_benchmark
 from mrnn_search.benchmarks.base import stratified_split
 from mrnn_search.benchmarks.digits_rows import FILE, _package_folder
 
+from ..opened import opened
+
 DIGITS = load_benchmark("digits-rows")
-with pytest.warns(UserWarning, match="checks of the loader"):
-    TEST = break_seal(DIGITS, "checks of the loader")
+TEST = opened(DIGITS)
 
 
 def test_shapes_and_classes() -> None:
