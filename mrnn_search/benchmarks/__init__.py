@@ -1,6 +1,6 @@
 """Tasks: real data → batches, loss, metric (layer 3). One file each."""
 
-from . import digits_rows
+from . import adding, copying, digits_rows, japanese_vowels, mnist, ucr
 from .base import Benchmark, Split, benchmarks, find_benchmark, load_benchmark
 from .families import CharacterModel, Classification, FrameRegression, MultiLabel, Regression, Tagging, WordModel
 

