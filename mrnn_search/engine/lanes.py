@@ -3,29 +3,30 @@
 All numbers that train lie in one table with a row for each lane, their gradients in another: an optimizer step is a handful
 of operations whatever the number of lanes. A lane's curve does not depend, bit for bit, on its neighbours.
 
-Shapes: K lanes, P numbers of a row, N sequences, B batch, T time, I input.
+Shapes: K lanes, P numbers of a row, M reads.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
 from ..cells.spec import Candidate
-from .lane_layers import forward_lanes
+from .batches import Batch
+from .lane_layers import forward_lanes, zero_state
 from .model import SequenceModel
 from .optimizers import MEMORY, OPTIMIZERS, clip
 from .recurrent import parameter_groups
 from .seeds import derive_seed
+from .state import State
 
 # Numbers: each parameter begins at a multiple of 64 bytes, as a tensor of its own would. Products of matrices and vectors round
 # differently by the address of what they read, and without this an address would depend on the lane's place in the pack.
 ALIGNED = 16
-MIN_EVALUATION_BATCH = 32
 
 
 class Lanes:
@@ -36,9 +37,10 @@ class Lanes:
             clips, inits and dropouts are each lane's own.
         seeds: of initial weights and dropout, one a lane.
         input_size, output_size: I, and the readout's width.
-        loss: mean loss of readouts (B, output_size) and targets (B,).
+        loss: mean loss of readouts (M, output_size) and targets (M, …).
         device: where everything lives.
-        read: what of a layer's outputs (T, B, H) the readout sees; the last step's unless another is given.
+        vocabulary: how many tokens there are; None: inputs are numbers.
+        carries: each update of an epoch goes on from the state where the one before ended, and back through time ends there.
         recompute: less memory for more time where lanes run fused, see `recurrence`; the same bits.
 
     Attributes:
@@ -60,16 +62,18 @@ class Lanes:
         output_size: int,
         loss: Callable[[Tensor, Tensor], Tensor],
         device: str = "cpu",
-        read: Callable[[Tensor], Tensor] = lambda h: h[-1],
+        vocabulary: int | None = None,
+        carries: bool = False,
         recompute: bool = False,
     ) -> None:
         shapes = {(c.spec.base, c.hidden_size, c.num_layers, c.batch_size) for c in candidates}
         if len(shapes) != 1 or len(candidates) != len(seeds):
             raise ValueError("lanes have one base, hidden size, number of layers and batch size, and a seed each")
         self.candidates, self.seeds = list(candidates), list(seeds)
-        self.loss, self.device, self.read, self.recompute = loss, device, read, recompute
-        self.models = [_initial(c, s, input_size, output_size).to(device) for c, s in zip(candidates, seeds, strict=True)]
+        self.loss, self.device, self.carries, self.recompute = loss, device, carries, recompute
+        self.models = [_initial(c, s, input_size, output_size, vocabulary).to(device) for c, s in zip(candidates, seeds, strict=True)]
         self.generators = [torch.Generator(device=device) for _ in seeds]
+        self.states: list[State] | None = None  # that the next update goes on from; None: zero
         self.step = 0
         self.norms: list[float | None] = [None] * len(seeds)
         self.widths = [sum(_room(p) for p in model.parameters()) for model in self.models]
@@ -105,26 +109,26 @@ class Lanes:
         self.memory = {name: held[index] for name, held in self.memory.items()}
         for name in ("models", "candidates", "seeds", "generators", "widths"):
             setattr(self, name, [getattr(self, name)[k] for k in lanes])
+        self.states = None if self.states is None else [self.states[k] for k in lanes]
         self._tie()
 
     def begin_epoch(self, epoch: int) -> None:
-        """Seed what dropout draws in this epoch."""
+        """Seed what dropout draws in this epoch; states are zero again."""
+        self.states = None
         for generator, seed in zip(self.generators, self.seeds, strict=True):
             generator.manual_seed(derive_seed(seed, "dropout", epoch))
 
-    def update(self, x: Tensor | Sequence[Tensor], y: Tensor | Sequence[Tensor]) -> list[float]:
+    def update(self, batches: Sequence[Batch]) -> list[float]:
         """One optimizer step of every lane, on a batch of its own.
-
-        Args:
-            x: for each lane (B, T, I); y: (B,).
 
         Returns:
             losses before the step. A lane whose loss is not finite is left as it is, and so is one with a clip whose gradient is not:
             its entry of `norms` says so.
         """
         self._mode(True)
-        readouts = self._readouts([part.transpose(0, 1).contiguous() for part in x])
-        losses = [self.loss(out, target) for out, target in zip(readouts, y, strict=True)]
+        readouts, ends = self._readouts(batches, self.states)
+        self.states = None if ends is None else [end.detach() for end in ends]
+        losses = [self.loss(out, batch.y) for out, batch in zip(readouts, batches, strict=True)]
         values: list[float] = torch.stack([loss.detach() for loss in losses]).tolist()
         good = [loss for loss, value in zip(losses, values, strict=True) if math.isfinite(value)]
         self.grads.zero_()
@@ -161,32 +165,46 @@ class Lanes:
                 self.memory[held][rows] = values
         return back
 
-    @property
-    def evaluation_batch(self) -> int:
-        """Sequences a forward pass without gradients: as in an update, which then is what needs most memory."""
-        return max(MIN_EVALUATION_BATCH, self.candidates[0].batch_size)
-
     @torch.no_grad()
-    def outputs(self, x: Tensor) -> Tensor:
-        """Readouts (K, N, output_size) of all lanes on the same sequences (N, T, I), in evaluation mode."""
+    def evaluate(self, batches: Iterable[Batch], errors: Callable[[Tensor, Tensor], Tensor]) -> list[float]:
+        """All lanes on the same batches, in evaluation mode.
+
+        Args:
+            errors: of readouts (M, output_size) and targets (M, …), (M,) float64.
+
+        Returns:
+            of each lane the mean of its errors; NaN where a readout was not finite.
+        """
         self._mode(False)
-        parts = [self._readouts([part.transpose(0, 1).contiguous()] * len(self)) for part in x.split(self.evaluation_batch)]
-        return torch.stack([torch.cat(lane) for lane in zip(*parts, strict=True)])
+        sums, count = [0.0] * len(self), 0
+        states: list[State] | None = None
+        for batch in batches:
+            readouts, states = self._readouts([batch] * len(self), states)
+            count += len(batch.y)
+            found = [errors(out, batch.y).sum() if out.isfinite().all() else out.new_tensor(math.nan).double() for out in readouts]
+            sums = [total + error for total, error in zip(sums, torch.stack(found).tolist(), strict=True)]
+        return [total / count for total in sums]
 
     def _mode(self, training: bool) -> None:
         for model in self.models:
             if model.training != training:  # walks all modules
                 model.train(training)
 
-    def _readouts(self, x: list[Tensor]) -> list[Tensor]:
-        hidden = forward_lanes([model.layer for model in self.models], x, self.generators, self.recompute)
-        return [model.readout(self.read(h)) for model, h in zip(self.models, hidden, strict=True)]
+    def _readouts(self, batches: Sequence[Batch], states: Sequence[State] | None) -> tuple[list[Tensor], list[State] | None]:
+        """Of each lane what is read, (M, output_size); and, if states are carried, where it goes on from."""
+        x = [model.inputs(batch.x.transpose(0, 1)).contiguous() for model, batch in zip(self.models, batches, strict=True)]
+        layers = [model.layer for model in self.models]
+        if self.carries and states is None:
+            states = [zero_state(layer, rows) for layer, rows in zip(layers, x, strict=True)]
+        hidden, ends = forward_lanes(layers, x, self.generators, self.recompute, states)
+        readouts = [model.readout(rows.flatten(0, 1)[batch.reads]) for model, rows, batch in zip(self.models, hidden, batches, strict=True)]
+        return readouts, ends if self.carries else None
 
 
-def _initial(candidate: Candidate, seed: int, input_size: int, output_size: int) -> SequenceModel:
+def _initial(candidate: Candidate, seed: int, input_size: int, output_size: int, vocabulary: int | None) -> SequenceModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "init"))
-        return SequenceModel(candidate, input_size, output_size)
+        return SequenceModel(candidate, input_size, output_size, vocabulary)
 
 
 def _room(parameter: Tensor) -> int:

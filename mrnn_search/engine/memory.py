@@ -17,7 +17,7 @@ from ..cells.bases.base import bases
 from ..cells.describe import num_parameters
 from ..cells.reference import rule_channels
 from ..cells.spec import Candidate
-from .lanes import MIN_EVALUATION_BATCH
+from .batches import MIN_EVALUATION_BATCH
 from .native.build import Native, native
 from .native.recurrence import saved_floats, scratch_floats
 from .optimizers import MEMORY

@@ -13,7 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mrnn_search.benchmarks import Split
 from mrnn_search.cells import Candidate, CellSpec, preset
+from mrnn_search.engine.batches import Batch
 from mrnn_search.engine.lanes import Lanes
 from mrnn_search.engine.model import SequenceModel
 from mrnn_search.engine.recurrent import parameter_groups
@@ -59,7 +61,14 @@ def pack_of(candidates: list[Candidate], seeds: list[int]) -> Lanes:
 def run(lanes: Lanes, seeds: list[int], first: int, last: int) -> torch.Tensor:
     """Updates ``first`` to ``last`` of every lane's own data; their losses (steps, K)."""
     data = [batches(seed, last)[first:] for seed in seeds]
-    return torch.tensor([lanes.update([x for x, _ in now], [y for _, y in now]) for now in zip(*data, strict=True)])
+    return torch.tensor([lanes.update([Batch.last(x, y) for x, y in now]) for now in zip(*data, strict=True)])
+
+
+def outputs_of(lanes: Lanes, batch: Batch) -> list[torch.Tensor]:
+    """Each lane's readouts in evaluation mode."""
+    seen: list[torch.Tensor] = []
+    lanes.evaluate([batch], lambda out, y: seen.append(out) or out.double().sum(-1))  # type: ignore[func-returns-value]
+    return seen
 
 
 def same(a: nn.Module, b: nn.Module) -> bool:
@@ -103,13 +112,13 @@ def test_alone_or_in_a_pack_bit_for_bit(spec: CellSpec, count: int, optimizer: s
     losses = run(pack, seeds, 0, 8)
     turned = pack_of(candidates[::-1], seeds[::-1])
     run(turned, seeds[::-1], 0, 8)
-    x = batches(99, 1)[0][0]
-    outputs = pack.outputs(x)
+    unseen = Batch.last(*batches(99, 1)[0])
+    outputs = outputs_of(pack, unseen)
     for k in range(count):
         alone = pack_of([candidates[k]], [seeds[k]])
         assert torch.equal(run(alone, [seeds[k]], 0, 8)[:, 0], losses[:, k])
         assert same(alone.models[0], pack.models[k]) and same(alone.models[0], turned.models[count - 1 - k])
-        assert torch.equal(alone.outputs(x)[0], outputs[k])
+        assert torch.equal(outputs_of(alone, unseen)[0], outputs[k])
 
 
 def test_lanes_with_optimizers_of_their_own_bit_for_bit() -> None:
@@ -240,8 +249,7 @@ def test_a_thousand_packs_leave_nothing_behind() -> None:
     class Few(Sums):
         def __init__(self) -> None:
             super().__init__()
-            self.train = self.train[0][:8], self.train[1][:8]
-            self.validation = self.validation[0][:8], self.validation[1][:8]
+            self.train, self.validation = (Split(split.x[:8], split.y[:8]) for split in (self.train, self.validation))
 
     task, after = Few(), {}
     good = Candidate(preset("adam_lstm"), hidden_size=4, batch_size=8)
