@@ -1,6 +1,18 @@
 """Tasks: real data → batches, loss, metric (layer 3). One file each."""
 
-from . import adding, copying, digits_rows, japanese_vowels, mnist, ucr
+from . import (  # noqa: F401  each registers what it has
+    adding,
+    brown,
+    chorales,
+    copying,
+    digits_rows,
+    japanese_vowels,
+    mnist,
+    ptb,
+    speech_frames,
+    timit,
+    ucr,
+)
 from .base import Benchmark, Split, benchmarks, find_benchmark, load_benchmark
 from .families import CharacterModel, Classification, FrameRegression, MultiLabel, Regression, Tagging, WordModel
 
@@ -15,7 +27,6 @@ __all__ = [
     "Tagging",
     "WordModel",
     "benchmarks",
-    "digits_rows",
     "find_benchmark",
     "load_benchmark",
 ]

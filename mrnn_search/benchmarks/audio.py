@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.signal import resample_poly
-from scipy.signal.windows import hann
 
 from .._registry import InputError
 
@@ -46,7 +44,9 @@ def samples(data: bytes, path: Path, rate: int) -> np.ndarray:
     try:
         import soundfile  # an extra: only speech needs it
     except ImportError:
-        raise InputError("soundfile, which reads speech, is not installed; pip install 'mrnn-search[speech]'", "benchmarks of speech") from None
+        raise InputError(
+            "soundfile, which reads speech, is not installed; pip install 'mrnn-search[speech]'", "benchmarks of speech"
+        ) from None
     promised = _promised(data, path)
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
@@ -111,6 +111,9 @@ def log_magnitude(wave: np.ndarray, rate: int) -> np.ndarray:
     Returns:
         (S' / 128 + 3, 129) float32, S' the samples at 8 kHz, filled up to whole hops; dB.
     """
+    from scipy.signal import resample_poly  # here, as it takes long to import and only speech needs it
+    from scipy.signal.windows import hann
+
     x = wave.astype(np.float64) / FULL_SCALE
     if rate != RATE:
         x = resample_poly(x, RATE, rate)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -12,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .._registry import InputError
-from .base import Benchmark, Split, benchmarks, fingerprint
+from .base import Benchmark, Split, benchmarks
 from .data import MissingDataError, cached, data_folder, read_file
 from .families import MultiLabel
 from .musicxml import Note, read_score
+from .release import check_release
 from .sources import how_to_get
 
 LOWEST, NOTES = 21, 88  # the piano's: MIDI 21 (A0) to 108 (C8)
@@ -56,16 +55,8 @@ class Chorales(MultiLabel):
     def load(cls, data_dir: Path | None) -> Benchmark:
         folder = _folder(data_dir)
         contents = {path: read_file(path, what="a score") for path in _scores(folder)}
-        digest = hashlib.sha256()
-        for path, data in contents.items():
-            digest.update(f"{path.name} {len(data)}\n".encode() + data)
-        if digest.hexdigest() != SHA256:
-            raise InputError(
-                f"the {len(contents)} scores in it have SHA-256 {digest.hexdigest()[:12]}…, not {SHA256[:12]}…: damaged, or another release of "
-                f"music21's corpus than those of 9.1 to 10.5; {how_to_get('chorales')}",
-                str(folder),
-            )
-        return cls(_splits(cached(["chorales", VERSION, digest.hexdigest()], lambda: _rolls(contents))), fingerprint(digest.digest()))
+        check_release({path.name: data for path, data in contents.items()}, SHA256, "music21 9.1 to 10.5", folder, "chorales")
+        return cls(_splits(cached(["chorales", VERSION, SHA256], lambda: _rolls(contents))), SHA256)
 
 
 def _folder(given: Path | None) -> Path:

@@ -32,7 +32,16 @@ def read_score(data: bytes, path: Path) -> list[list[Note]]:
     """
     try:
         parts = [_part(part) for part in _root(data).iter("part")]
-    except (zipfile.BadZipFile, zlib.error, EOFError, LookupError, StopIteration, ElementTree.ParseError, ValueError, NotImplementedError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        LookupError,
+        StopIteration,
+        ElementTree.ParseError,
+        ValueError,
+        NotImplementedError,
+    ) as error:
         raise InputError(f"is no readable MusicXML score: {type(error).__name__}: {error}", str(path)) from None
     if not parts:
         raise InputError("is a MusicXML score without parts", str(path))

@@ -30,7 +30,7 @@ class PtbWord(WordModel):
     licence = LICENCE
     source = "the user's ptb.train.txt, ptb.valid.txt, ptb.test.txt, as in Mikolov's simple-examples"
     citation = (
-        "Marcus, Santorini, Marcinkiewicz, Building a large annotated corpus of English: the Penn Treebank, Computational Linguistics, 1993; "
+        "Marcus, Santorini, Marcinkiewicz, Building a large annotated corpus of English: the Penn Treebank, Comp. Linguistics, 1993; "
         "prepared as in Mikolov, Karafiát, Burget, Černocký, Khudanpur, Recurrent neural network based language model, Interspeech, 2010"
     )
     input_size = 200  # width of the embedding, as of Zaremba's small model (arXiv 1409.2329)
@@ -55,10 +55,14 @@ class PtbWord(WordModel):
         for part, path in paths.items():
             if len(words[part]) != cls.tokens[part]:
                 known = ", ".join(f"{name} {size:,}" for name, size in cls.tokens.items())
-                raise InputError(f"has {len(words[part]):,} tokens with {END}, not the {part} part's {cls.tokens[part]:,} ({known})", str(path))
+                raise InputError(
+                    f"has {len(words[part]):,} tokens with {END}, not the {part} part's {cls.tokens[part]:,} ({known})", str(path)
+                )
         types = set(words["train"])
         if len(types) != cls.vocabulary:
-            raise InputError(f"has {len(types):,} different words with {END}; the Penn Treebank has {cls.vocabulary:,}", str(paths["train"]))
+            raise InputError(
+                f"has {len(types):,} different words with {END}; the Penn Treebank has {cls.vocabulary:,}", str(paths["train"])
+            )
         for part, path in paths.items():
             strange = sorted(set(words[part]) - types)
             if strange:
@@ -77,7 +81,7 @@ class PtbChar(CharacterModel):
     licence = LICENCE
     source = "the user's ptb.char.train.txt …, or made of ptb.train.txt …: its words with a space between them, lines with their ends"
     citation = (
-        "Marcus, Santorini, Marcinkiewicz, Building a large annotated corpus of English: the Penn Treebank, Computational Linguistics, 1993; "
+        "Marcus, Santorini, Marcinkiewicz, Building a large annotated corpus of English: the Penn Treebank, Comp. Linguistics, 1993; "
         "prepared as in Mikolov, Sutskever, Deoras, Le, Kombrink, Černocký, Subword language modeling with neural networks, 2012"
     )
     input_size = 128
@@ -102,7 +106,9 @@ class PtbChar(CharacterModel):
         for part, path in paths.items():
             if round(len(texts[part]) / 1000) != cls.thousands[part]:
                 known = ", ".join(f"{name} {size:,}k" for name, size in cls.thousands.items())
-                raise InputError(f"has {len(texts[part]):,} characters, not the {part} part's {cls.thousands[part]:,}k ({known})", str(path))
+                raise InputError(
+                    f"has {len(texts[part]):,} characters, not the {part} part's {cls.thousands[part]:,}k ({known})", str(path)
+                )
         alphabet = set(texts["train"])
         if len(alphabet) != cls.vocabulary:
             raise InputError(f"has {len(alphabet)} different characters; the Penn Treebank has {cls.vocabulary}", str(paths["train"]))

