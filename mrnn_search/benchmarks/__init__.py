@@ -8,6 +8,7 @@ from . import (  # noqa: F401  each registers what it has
     digits_rows,
     japanese_vowels,
     mnist,
+    own_file,
     ptb,
     speech_frames,
     timit,

@@ -54,6 +54,7 @@ class Benchmark(ABC):
             with the cell. None: x has numbers.
         window: of a stream, steps between updates, the state carried on (truncated backpropagation through time). None: no stream.
         parameter: what may follow the name and a colon, as listed ("T", the delay of ``copying:T``). None: nothing may.
+        data_set: its files' name in `sources.SOURCES`, if they have an entry there.
         published: sizes of the splits as listed, "50,000 / 10,000 / 10,000".
         figures: values of the metric to hold results against, by name: what a constant answer scores.
         licence, source, citation: of the data.
@@ -72,6 +73,7 @@ class Benchmark(ABC):
     vocabulary: int | None = None
     window: int | None = None
     parameter: str | None = None
+    data_set: str | None = None
     published: str = ""
     figures: Mapping[str, float] = MappingProxyType({})
     licence: str

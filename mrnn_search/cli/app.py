@@ -9,6 +9,7 @@ import typer
 from .. import __version__
 from . import catalogue, doctor, manage, run, study
 from .bench import bench
+from .data import data
 from .exits import guarded
 
 app = typer.Typer(
@@ -44,4 +45,5 @@ for group, verbs in {
 }.items():
     for verb in verbs:
         app.command(rich_help_panel=group)(guarded(verb))
+app.add_typer(data, name="data", rich_help_panel=KNOW)
 app.add_typer(bench, rich_help_panel=KNOW)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mrnn_search.benchmarks import Split
+from mrnn_search.benchmarks import Benchmark, Split
 from mrnn_search.cells import Candidate, CellSpec, preset
 from mrnn_search.engine.batches import Batch
 from mrnn_search.engine.lanes import Lanes
@@ -22,6 +22,7 @@ from mrnn_search.engine.recurrent import parameter_groups
 from mrnn_search.engine.seeds import derive_seed
 from mrnn_search.engine.train import LaneStart, train_lane, train_lanes
 
+from .tasks import Characters, Ends, Notes, Signs, Words
 from .test_train import TASK, Sums
 
 CELLS = {
@@ -199,24 +200,40 @@ def curve(outcome: object) -> object:
     return repr(replace(outcome, rows=rows, seconds=0.0))  # type: ignore[type-var]  # repr: NaN is NaN
 
 
-@pytest.mark.parametrize("base", ["lstm", "gru", "rnn", "orthogonal"])
-def test_checkpoints_and_curves_do_not_depend_on_the_pack(base: str) -> None:
+@pytest.mark.parametrize(
+    ("base", "rule", "task"),
+    [
+        ("lstm", "heavy_ball", Sums),
+        ("gru", "heavy_ball", Sums),
+        ("rnn", "heavy_ball", Sums),
+        ("orthogonal", "heavy_ball", Sums),
+        ("lstm", "heavy_ball", Ends),
+        ("gru", "adam", Signs),
+        ("orthogonal", "plain", Notes),
+        ("lstm", "nesterov", Characters),
+        ("rnn", "adam", Words),
+        ("orthogonal", "heavy_ball", Words),
+    ],
+)
+def test_checkpoints_and_curves_do_not_depend_on_the_pack(base: str, rule: str, task: type[Benchmark]) -> None:
     """Dropout draws from the lane's own stream; the pack changes between rungs; one lane diverges."""
     options = {"rebase": 3} if base == "orthogonal" else {}
-    spec = CellSpec(base, "heavy_ball", options=options)
+    spec, data = CellSpec(base, rule, options=options), task()
+    test = data.open_test() if task is not Sums else TASK.test
     candidates = [
-        Candidate(spec, hidden_size=6, num_layers=2, dropout=d, optimizer="sgd", clip=c, lr=lr, batch_size=48)
+        Candidate(spec, hidden_size=6, num_layers=2, dropout=d, optimizer="sgd", clip=c, lr=lr, batch_size=48 if task is Sums else 7)
         for d, c, lr in [(0.3, None, 1e-2), (0.0, None, 3e38), (0.1, 0.1, 1e-2), (0.0, 1.0, 3e-3)]
     ]
     starts = [LaneStart(c, seed) for seed, c in enumerate(candidates)]
-    pack = train_lanes(TASK, starts, 0, 1)
-    alone = [train_lane(TASK, s.candidate, s.seed, s.checkpoint, 0, 1) for s in starts]
+    pack = train_lanes(data, starts, 0, 1)
+    alone = [train_lane(data, s.candidate, s.seed, s.checkpoint, 0, 1) for s in starts]
     assert [curve(a) for a in alone] == [curve(p) for p in pack]
     assert pack[1].error is not None and "at epoch 1, step" in pack[1].error and pack[0].error is None
     on = [LaneStart(candidates[k], k, pack[k].checkpoint) for k in (3, 0)]
-    rest = train_lanes(TASK, on, 1, 3, test=TASK.test)
+    rest = train_lanes(data, on, 1, 3, test=test)
     for k, outcome in zip((3, 0), rest, strict=True):
-        whole = train_lane(TASK, candidates[k], k, None, 0, 3, test=TASK.test)
+        whole = train_lane(data, candidates[k], k, None, 0, 3, test=test)
+        assert outcome.error is None and outcome.test_value is not None and math.isfinite(outcome.test_value)
         assert (outcome.checkpoint, outcome.value, outcome.test_value) == (whole.checkpoint, whole.value, whole.test_value)
 
 
