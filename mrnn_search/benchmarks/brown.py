@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from .base import Benchmark, benchmarks
+from .base import Benchmark, benchmarks, fingerprint
 from .data import MissingDataError, cached, data_folder, read_file
 from .families import CharacterModel, WordModel
 from .release import check_release
@@ -54,8 +54,9 @@ class BrownWord(WordModel):
     """
 
     name = "brown-word"
-    description = "next word of the Brown corpus (10,000 words, window 35; 886,770 / 96,092 / 87,616 tokens)"
+    description = "next word of the Brown corpus (10,000 words, window 35)"
     published = "886,770 / 96,092 / 87,616 tokens"
+    data_set = "brown"
     licence = LICENCE
     source = SOURCE
     citation = CITATION
@@ -78,7 +79,7 @@ class BrownWord(WordModel):
             known = word_vocabulary(words["train"], cls.vocabulary)
             return {part: word_ids(found, known) for part, found in words.items()}
 
-        return cls(streams(cached(["brown-word", VERSION, SHA256], tokens)), SHA256)
+        return cls(streams(cached(["brown-word", VERSION, SHA256], tokens)), _fingerprint(documents))
 
 
 @benchmarks.register("brown-char")
@@ -86,8 +87,9 @@ class BrownChar(CharacterModel):
     """The next character of the Brown corpus: the words of `brown-word` before any becomes <unk>, with spaces and line ends."""
 
     name = "brown-char"
-    description = "next character of the Brown corpus (45 characters, window 150; 4,797,761 / 521,783 / 475,161)"
+    description = "next character of the Brown corpus (45 characters, window 150)"
     published = "4,797,761 / 521,783 / 475,161 characters"
+    data_set = "brown"
     licence = LICENCE
     source = SOURCE
     citation = CITATION
@@ -109,7 +111,7 @@ class BrownChar(CharacterModel):
             }
             return character_ids(texts, {part: paths[0][0] for part, paths in documents.items()})
 
-        return cls(streams(cached(["brown-char", VERSION, SHA256], tokens)), SHA256)
+        return cls(streams(cached(["brown-char", VERSION, SHA256], tokens)), _fingerprint(documents))
 
 
 def _folder(data_dir: Path | None) -> Path:
@@ -130,6 +132,10 @@ def _documents(data_dir: Path | None) -> dict[str, list[tuple[Path, bytes]]]:
     for name, number in names:
         parts[{9: "validation", 0: "test"}.get(number % 10, "train")].append((folder / name, contents[name]))
     return parts
+
+
+def _fingerprint(documents: Mapping[str, list[tuple[Path, bytes]]]) -> str:
+    return fingerprint(bytes.fromhex(SHA256), *(" ".join(path.name for path, _ in chosen).encode() for chosen in documents.values()))
 
 
 def _sentences(path: Path, data: bytes) -> Iterator[list[str]]:

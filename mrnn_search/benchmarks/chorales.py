@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .base import Benchmark, Split, benchmarks
+from .base import Benchmark, Split, benchmarks, fingerprint
 from .data import MissingDataError, cached, data_folder, read_file
 from .families import MultiLabel
 from .musicxml import Note, read_score
@@ -37,9 +37,10 @@ class Chorales(MultiLabel):
     """
 
     name = "chorales"
-    description = "Bach's chorales: which of 88 notes sound next (a step a quarter note, T up to 192, I 88; 217 / 72 / 72)"
+    description = "Bach's chorales: which of 88 notes sound next (a step a quarter note, T up to 192, I 88)"
     published = "217 / 72 / 72"
     input_size = output_size = NOTES
+    data_set = "chorales"
     licence = "the music: public domain; the scores: music21's corpus, free to use with music21 (BSD 3-clause)"
     source = "music21's wheel: music21/corpus/bach/bwv*.mxl"
     citation = (
@@ -56,7 +57,8 @@ class Chorales(MultiLabel):
         folder = _folder(data_dir)
         contents = {path: read_file(path, what="a score") for path in _scores(folder)}
         check_release({path.name: data for path, data in contents.items()}, SHA256, "music21 9.1 to 10.5", folder, "chorales")
-        return cls(_splits(cached(["chorales", VERSION, SHA256], lambda: _rolls(contents))), SHA256)
+        arrays = cached(["chorales", VERSION, SHA256], lambda: _rolls(contents))
+        return cls(_splits(arrays), fingerprint(bytes.fromhex(SHA256), *(arrays[f"{part}.rows"] for part in SHARES)))
 
 
 def _folder(given: Path | None) -> Path:
@@ -77,7 +79,7 @@ def _scores(folder: Path) -> list[Path]:
 
 
 def _rolls(contents: Mapping[Path, bytes]) -> dict[str, np.ndarray]:
-    """For each part of the data its rolls (N, max T, 88) float32, and how long each is, (N,) int64."""
+    """For each part of the data its rolls (N, max T, 88) float32, how long each is, and which of all rolls they are, (N,) int64."""
     rolls: dict[tuple[int, bytes], np.ndarray] = {}
     for path, data in contents.items():
         parts = read_score(data, path)
@@ -89,7 +91,8 @@ def _rolls(contents: Mapping[Path, bytes]) -> dict[str, np.ndarray]:
     bounds = np.cumsum([round(share * len(chosen)) for share in list(SHARES.values())[:-1]])
     arrays: dict[str, np.ndarray] = {}
     for part, rows in zip(SHARES, np.split(order, bounds), strict=True):
-        members = [chosen[row] for row in sorted(rows)]
+        arrays[f"{part}.rows"] = np.sort(rows)
+        members = [chosen[row] for row in arrays[f"{part}.rows"]]
         arrays[f"{part}.lengths"] = np.array([len(roll) for roll in members], dtype=np.int64)
         arrays[f"{part}.rolls"] = np.zeros((len(members), max(map(len, members)), NOTES), dtype=np.float32)
         for row, roll in zip(arrays[f"{part}.rolls"], members, strict=True):

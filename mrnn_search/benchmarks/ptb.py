@@ -25,8 +25,9 @@ class PtbWord(WordModel):
     """The next word of the Penn Treebank: 10,000 words with <unk> and <eos>; 929,589 / 73,760 / 82,430 tokens."""
 
     name = "ptb-word"
-    description = "next word of the Penn Treebank (10,000 words, window 35; 929,589 / 73,760 / 82,430 tokens); needs the licensed text"
+    description = "next word of the Penn Treebank (10,000 words, window 35); needs the licensed text"
     published = "929,589 / 73,760 / 82,430 tokens"
+    data_set = "ptb"
     licence = LICENCE
     source = "the user's ptb.train.txt, ptb.valid.txt, ptb.test.txt, as in Mikolov's simple-examples"
     citation = (
@@ -76,8 +77,9 @@ class PtbChar(CharacterModel):
     """The next character of the Penn Treebank: 50 characters, the end of a line among them; 5,017k / 393k / 442k."""
 
     name = "ptb-char"
-    description = "next character of the Penn Treebank (50 characters, window 150; 5,017k / 393k / 442k); needs the licensed text"
+    description = "next character of the Penn Treebank (50 characters, window 150); needs the licensed text"
     published = "5,017k / 393k / 442k characters"
+    data_set = "ptb"
     licence = LICENCE
     source = "the user's ptb.char.train.txt …, or made of ptb.train.txt …: its words with a space between them, lines with their ends"
     citation = (

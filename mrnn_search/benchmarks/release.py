@@ -32,6 +32,6 @@ def check_release(contents: Mapping[str, bytes], sha256: str, release: str, fold
     found = digest_of(contents)
     if found != sha256:
         raise InputError(
-            f"its {len(contents)} files have SHA-256 {found[:12]}…, not {sha256[:12]}…: damaged, or not those of {release}; {how_to_get(name)}",
+            f"its {len(contents)} files have SHA-256 {found[:12]}…, not {sha256[:12]}…: damaged, or not of {release}; {how_to_get(name)}",
             str(folder),
         )

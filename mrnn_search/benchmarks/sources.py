@@ -111,6 +111,14 @@ SOURCES: dict[str, Source] = {
             "`pip install 'mrnn-search[music]'`",
             "unpack music21's wheel there: `pip download --no-deps music21`, then `unzip music21-*.whl`",
         ),
+        (
+            Remote(
+                "music21-10.5.1-py3-none-any.whl",
+                "dc3309498c4c95cebdf8d4f20c868deb6b63bce1d929cad4f51a7ccc982987b1",
+                ("pip:music21==10.5.1",),
+                "music21/corpus/bach/bwv*.mxl",
+            ),
+        ),
     ),
 }
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from .audio import RATE, log_magnitude, padded, pieces, samples
-from .base import Benchmark, benchmarks
+from .base import Benchmark, benchmarks, fingerprint
 from .data import MissingDataError, cached, data_folder, read_file
 from .release import check_release
 from .sources import how_to_get
@@ -31,8 +32,9 @@ class SpeechFrames(NextFrame):
     """
 
     name = "speech-frames"
-    description = "next frame of studio prompts, one speaker (log-magnitude, 8 kHz; T up to 250, I 129; 504 / 89 / 107)"
+    description = "next frame of studio prompts, one speaker (log-magnitude, 8 kHz; T up to 250, I 129)"
     published = "504 / 89 / 107"
+    data_set = "speech"
     licence = "CC BY-SA 3.0"
     source = "Debian package asterisk-core-sounds-en-wav 1.6.1-1: 8 kHz, 16 bit, spoken by Allison Smith"
     citation = "Allison Smith, Asterisk core sounds (English), Digium, 2003-2018; task as in arXiv 1611.00035"
@@ -47,8 +49,9 @@ class SpeechFrames(NextFrame):
         prompts = {path: read_file(path, what="a prompt") for path in _prompts(folder)}
         contents = {path.relative_to(folder).with_suffix("").as_posix(): data for path, data in prompts.items()}
         check_release(contents, SHA256, cls.source.split(":")[0], folder, "speech")
-        arrays = cached(["speech-frames", VERSION, SHA256], lambda: _frames(list(prompts.items())))
-        return cls(splits(arrays), SHA256)
+        parts = _parts(len(prompts))
+        arrays = cached(["speech-frames", VERSION, SHA256], lambda: _frames(parts, list(prompts.items())))
+        return cls(splits(arrays), fingerprint(bytes.fromhex(SHA256), *parts.values()))
 
 
 def _folder(given: Path | None) -> Path:
@@ -67,16 +70,16 @@ def _prompts(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
-def _parts(count: int) -> dict[str, list[int]]:
+def _parts(count: int) -> dict[str, np.ndarray]:
     """Part -> numbers of its prompts, in rising order."""
     order = np.random.Generator(np.random.PCG64(SPLIT_SEED)).permutation(count)
     bounds = np.cumsum([round(share * count) for share in list(SHARES.values())[:-1]])
-    return {part: sorted(rows.tolist()) for part, rows in zip(SHARES, np.split(order, bounds), strict=True)}
+    return {part: np.sort(rows) for part, rows in zip(SHARES, np.split(order, bounds), strict=True)}
 
 
-def _frames(prompts: list[tuple[Path, bytes]]) -> dict[str, np.ndarray]:
+def _frames(parts: Mapping[str, np.ndarray], prompts: list[tuple[Path, bytes]]) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
-    for part, rows in _parts(len(prompts)).items():
+    for part, rows in parts.items():
         spoken = (log_magnitude(samples(data, path, RATE), RATE) for path, data in (prompts[row] for row in rows))
         arrays[f"{part}.frames"], arrays[f"{part}.lengths"] = padded([piece for frames in spoken for piece in pieces(frames, LONGEST)])
     return arrays

@@ -49,9 +49,10 @@ class Timit(NextFrame):
     """
 
     name = "timit"
-    description = "next frame of read speech (log-magnitude, 8 kHz; T up to 490, I 129; 3,640 / 192 / 400); needs the licensed corpus"
+    description = "next frame of read speech (log-magnitude, 8 kHz; T up to 490, I 129); needs the licensed corpus"
     published = "3,640 / 192 / 400"
     parameter = "released"
+    data_set = "timit"
     licence = "LDC User Agreement (LDC93S1): not to be passed on"
     source = "the user's TIMIT folder: NIST sphere or wav, 16 kHz"
     citation = "Garofolo et al., TIMIT acoustic-phonetic continuous speech corpus LDC93S1, Linguistic Data Consortium, 1993"
@@ -81,7 +82,9 @@ class Timit(NextFrame):
         corpus = _corpus(data_folder("timit", data_dir))
         parts = cls._utterances(corpus)
         contents = {path: read_file(path, what="speech") for paths in parts.values() for path in paths}
-        digest = digest_of({f"{_speaker(path)}/{path.name.lower()}": data for path, data in contents.items()})
+        digest = digest_of(
+            {f"{part}/{_speaker(path)}/{path.name.lower()}": contents[path] for part, paths in parts.items() for path in paths}
+        )
         arrays = cached(["timit", VERSION, digest], lambda: _frames(parts, contents))
         return cls(splits(arrays, backwards=argument == "released"), digest)
 
