@@ -12,7 +12,7 @@ from .base import Benchmark, benchmarks, fingerprint
 from .data import MissingDataError, cached, data_folder, read_file
 from .release import check_release
 from .sources import how_to_get
-from .speech import VERSION, NextFrame, splits
+from .speech import VERSION, NextFrame, splits, standardised
 
 SPEAKER = "en_US_f_Allison"
 INSTALLED = Path("/usr/share/asterisk/sounds") / SPEAKER  # where Debian puts it
@@ -50,8 +50,8 @@ class SpeechFrames(NextFrame):
         contents = {path.relative_to(folder).with_suffix("").as_posix(): data for path, data in prompts.items()}
         check_release(contents, SHA256, cls.source.split(":")[0], folder, "speech")
         parts = _parts(len(prompts))
-        arrays = cached(["speech-frames", VERSION, SHA256], lambda: _frames(parts, list(prompts.items())))
-        return cls(splits(arrays), fingerprint(bytes.fromhex(SHA256), *parts.values()))
+        arrays = cached(["speech-frames", VERSION, SHA256], lambda: standardised(_frames(parts, list(prompts.items()))))
+        return cls(splits(arrays), fingerprint(bytes.fromhex(SHA256), *parts.values()), float(arrays["unit"][0]))
 
 
 def _folder(given: Path | None) -> Path:

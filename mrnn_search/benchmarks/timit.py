@@ -17,7 +17,7 @@ from .base import Benchmark, benchmarks
 from .data import MissingDataError, cached, data_folder, read_file
 from .release import digest_of
 from .sources import how_to_get
-from .speech import VERSION, NextFrame, splits
+from .speech import VERSION, NextFrame, splits, standardised
 
 RATE = 16_000  # Hz, of the corpus
 SENTENCES = 8  # of each speaker, without the two dialect sentences (SA) that all speakers read
@@ -74,7 +74,7 @@ class Timit(NextFrame):
 
     @classmethod
     def load_with(cls, argument: str | None, data_dir: Path | None) -> Benchmark:
-        """`timit`; "released": inputs and targets change places, so that the frame before the newest is to be said again.
+        """`timit`; "released": in dB as they are, and inputs and targets change places: the frame before the newest is to be said again.
 
         So the published files of this task were written (docs/benchmarks.md), and only so are the paper's figures in reach.
         """
@@ -85,8 +85,11 @@ class Timit(NextFrame):
         digest = digest_of(
             {f"{part}/{_speaker(path)}/{path.name.lower()}": contents[path] for part, paths in parts.items() for path in paths}
         )
-        arrays = cached(["timit", VERSION, digest], lambda: _frames(parts, contents))
-        return cls(splits(arrays, backwards=argument == "released"), digest)
+        if argument == "released":
+            raw = cached(["timit", argument, VERSION, digest], lambda: _frames(parts, contents))
+            return cls(splits(raw, backwards=True), digest)
+        arrays = cached(["timit", VERSION, digest], lambda: standardised(_frames(parts, contents)))
+        return cls(splits(arrays), digest, float(arrays["unit"][0]))
 
     @classmethod
     def _utterances(cls, corpus: Path) -> dict[str, list[Path]]:
