@@ -46,7 +46,7 @@ class PtbWord(WordModel):
     @classmethod
     def load(cls, data_dir: Path | None) -> Benchmark:
         paths = _files(FILES, data_dir)
-        contents = {part: read_file(path, what="the Penn Treebank's text") for part, path in paths.items()}
+        contents = {part: unpacked(read_file(path, what="the Penn Treebank's text"), path) for part, path in paths.items()}
         digest = fingerprint(*contents.values())
         return cls(streams(cached(["ptb-word", VERSION, digest], lambda: cls._tokens(paths, contents))), digest)
 
@@ -89,7 +89,8 @@ class PtbChar(CharacterModel):
     input_size = 128
     output_size = vocabulary = 50
     window = 150
-    thousands: Mapping[str, int] = {"train": 5017, "validation": 393, "test": 442}
+    characters: Mapping[str, int] = {"train": 5_017_000, "validation": 393_000, "test": 442_000}
+    precision = 1_000  # of these published figures
 
     @classmethod
     def locate(cls, data_dir: Path | None) -> str:
@@ -98,7 +99,7 @@ class PtbChar(CharacterModel):
     @classmethod
     def load(cls, data_dir: Path | None) -> Benchmark:
         paths, spaced = _character_files(data_dir)
-        contents = {part: read_file(path, what="the Penn Treebank's text") for part, path in paths.items()}
+        contents = {part: unpacked(read_file(path, what="the Penn Treebank's text"), path) for part, path in paths.items()}
         digest = fingerprint(*contents.values())
         return cls(streams(cached(["ptb-char", VERSION, spaced, digest], lambda: cls._tokens(paths, contents, spaced))), digest)
 
@@ -106,10 +107,10 @@ class PtbChar(CharacterModel):
     def _tokens(cls, paths: Mapping[str, Path], contents: Mapping[str, bytes], spaced: bool) -> dict[str, np.ndarray]:
         texts = {part: _characters(contents[part], path, spaced) for part, path in paths.items()}
         for part, path in paths.items():
-            if round(len(texts[part]) / 1000) != cls.thousands[part]:
-                known = ", ".join(f"{name} {size:,}k" for name, size in cls.thousands.items())
+            if abs(len(texts[part]) - cls.characters[part]) >= cls.precision:
+                known = ", ".join(f"{name} {size:,}" for name, size in cls.characters.items())
                 raise InputError(
-                    f"has {len(texts[part]):,} characters, not the {part} part's {cls.thousands[part]:,}k ({known})", str(path)
+                    f"has {len(texts[part]):,} characters, not the {part} part's {cls.characters[part]:,} ({known})", str(path)
                 )
         alphabet = set(texts["train"])
         if len(alphabet) != cls.vocabulary:
@@ -141,7 +142,7 @@ def _character_files(data_dir: Path | None) -> tuple[dict[str, Path], bool]:
 def _words(data: bytes, path: Path) -> list[str]:
     """The words of a file, with `END` after each line."""
     words: list[str] = []
-    for number, line in enumerate(decoded(unpacked(data, path), path).splitlines(), 1):
+    for number, line in enumerate(decoded(data, path).splitlines(), 1):
         found = line.split()
         if not found:
             raise InputError("is empty; each line of the Penn Treebank's text is a sentence", f"{path}: line {number}")
@@ -160,7 +161,7 @@ def _characters(data: bytes, path: Path, spaced: bool) -> str:
         spaced: the file is in Mikolov's form: characters with spaces between them, ``_`` for a space.
     """
     lines = []
-    for number, line in enumerate(decoded(unpacked(data, path), path).splitlines(), 1):
+    for number, line in enumerate(decoded(data, path).splitlines(), 1):
         found = line.split()
         if spaced:
             long = next((one for one in found if len(one) > 1), None)

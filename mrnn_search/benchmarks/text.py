@@ -21,12 +21,14 @@ def decoded(data: bytes, path: Path, encoding: str = "utf-8") -> str:
     """The text of a file.
 
     Raises:
-        InputError: it is not in this encoding, has zero bytes, Windows line ends, or ends in the middle of a line.
+        InputError: it is not in this encoding, has a byte order mark, zeros, Windows line ends, or ends in the middle of a line.
     """
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         raise InputError(f"is not {encoding}: byte {error.start} is 0x{data[error.start]:02x}", str(path)) from None
+    if text.startswith("\ufeff"):
+        raise InputError("begins with a byte order mark; convert it to plain UTF-8", str(path))
     if "\0" in text:
         raise InputError(f"is no text: character {text.index(chr(0))} is zero", str(path))
     if "\r" in text:
