@@ -44,7 +44,7 @@ def load_series(
         strange = sorted(set(found["test"].labels) - set(known))
         if strange:
             raise InputError(f'has the label "{strange[0]}", which the training file lacks: {", ".join(known)}', str(paths["test"]))
-        channels = {part: {values.shape[1] for values in series.values} for part, series in found.items()}
+        channels = {part: series.values[0].shape[1] for part, series in found.items()}
         if channels["train"] != channels["test"]:
             raise InputError(f"has {channels['test']} channels, the training file has {channels['train']}", str(paths["test"]))
         return _splits(

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._registry import InputError
 
-MISSING = ("?", "NaN", "nan")
+MISSING = "?"  # in .ts files; .tsv files have NaN
 
 
 class Series(NamedTuple):
@@ -34,6 +34,8 @@ def parse(data: bytes, suffix: str, where: str) -> Series:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"is not text: byte {error.object[error.start]:#04x} at offset {error.start}", where) from None
+    if "\0" in text:
+        raise InputError(f"is not text: byte 0x00 at offset {data.index(0)}", where)
     found = _tsv(text, where) if suffix == ".tsv" else _ts(text, where)
     if not found.values:
         raise InputError("has no series", where)
@@ -108,8 +110,10 @@ def _label(text: str, where: str) -> str:
 
 
 def _numbers(cells: list[str], where: str) -> np.ndarray:
+    if MISSING in cells:
+        cells = ["nan" if cell == MISSING else cell for cell in cells]
     try:
-        found = np.array([float("nan") if cell.strip() in MISSING else float(cell) for cell in cells])
+        found = np.array(cells, dtype=object).astype(np.float64)  # as objects: twice as fast as one float at a time
     except ValueError as error:
         raise InputError(f"found {str(error).partition(': ')[2][:40]}, allowed: numbers", where) from None
     if np.isinf(found).any():
