@@ -40,6 +40,7 @@ def read_score(data: bytes, path: Path) -> list[list[Note]]:
         StopIteration,
         ElementTree.ParseError,
         ValueError,
+        ZeroDivisionError,
         NotImplementedError,
     ) as error:
         raise InputError(f"is no readable MusicXML score: {type(error).__name__}: {error}", str(path)) from None
