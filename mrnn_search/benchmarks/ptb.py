@@ -41,7 +41,7 @@ class PtbWord(WordModel):
 
     @classmethod
     def locate(cls, data_dir: Path | None) -> str:
-        return ", ".join(map(str, _files(FILES, data_dir).values()))
+        return str(_files(FILES, data_dir)["train"].parent)
 
     @classmethod
     def load(cls, data_dir: Path | None) -> Benchmark:
@@ -94,7 +94,7 @@ class PtbChar(CharacterModel):
 
     @classmethod
     def locate(cls, data_dir: Path | None) -> str:
-        return ", ".join(map(str, _character_files(data_dir)[0].values()))
+        return str(_character_files(data_dir)[0]["train"].parent)
 
     @classmethod
     def load(cls, data_dir: Path | None) -> Benchmark:

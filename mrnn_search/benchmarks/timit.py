@@ -76,7 +76,7 @@ class Timit(NextFrame):
     def load_with(cls, argument: str | None, data_dir: Path | None) -> Benchmark:
         """`timit`; "released": in dB as they are, and inputs and targets change places: the frame before the newest is to be said again.
 
-        So the published files of this task were written (docs/benchmarks.md), and only so are the paper's figures in reach.
+        So the published files of this task were written (docs/benchmarks-sequences.md), and only so are the paper's figures in reach.
         """
         cls.check_argument(argument)
         corpus = _corpus(data_folder("timit", data_dir))
