@@ -14,8 +14,9 @@ from . import (  # noqa: F401  each registers what it has
     timit,
     ucr,
 )
-from .base import Benchmark, Split, benchmarks, find_benchmark, load_benchmark
+from .base import Benchmark, Split, benchmarks, find_benchmark, fingerprint, load_benchmark
 from .families import CharacterModel, Classification, FrameRegression, MultiLabel, Regression, Tagging, WordModel
+from .sealed import Permit, SealedError, SealedSplit, break_seal
 
 __all__ = [
     "Benchmark",
@@ -23,11 +24,16 @@ __all__ = [
     "Classification",
     "FrameRegression",
     "MultiLabel",
+    "Permit",
     "Regression",
+    "SealedError",
+    "SealedSplit",
     "Split",
     "Tagging",
     "WordModel",
     "benchmarks",
+    "break_seal",
     "find_benchmark",
+    "fingerprint",
     "load_benchmark",
 ]

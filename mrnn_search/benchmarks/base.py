@@ -15,10 +15,10 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from .._registry import InputError, Registry
+from .sealed import Permit, SealedSplit
 
 IGNORED = -100  # a target that is not read, as torch's ``ignore_index``
 
@@ -59,6 +59,7 @@ class Benchmark(ABC):
         figures: values of the metric to hold results against, by name: what a constant answer scores.
         licence, source, citation: of the data.
         train, validation: splits.
+        test: the third one, under seal; see `open_test`.
         sizes: split -> N, of a stream L.
         fingerprint: SHA-256 (hex) of the data files and of the splits drawn from them.
     """
@@ -80,10 +81,13 @@ class Benchmark(ABC):
     source: str
     citation: str
 
-    def __init__(self, splits: Mapping[str, Split], fingerprint: str) -> None:
-        self._splits, self.fingerprint = {name: Split(*split) for name, split in splits.items()}, fingerprint
-        self.train, self.validation = self._splits["train"], self._splits["validation"]
-        self.sizes = {name: len(split.x) for name, split in self._splits.items()}
+    def __init__(self, splits: Mapping[str, Split | SealedSplit], fingerprint: str) -> None:
+        """Seals the test split, if it comes open."""
+        test = splits["test"]
+        self.test = test if isinstance(test, SealedSplit) else SealedSplit(Split(*test))
+        self.train, self.validation = Split(*splits["train"]), Split(*splits["validation"])
+        self.fingerprint = fingerprint
+        self.sizes = {"train": len(self.train.x), "validation": len(self.validation.x), "test": len(self.test)}
 
     @classmethod
     @abstractmethod
@@ -137,14 +141,19 @@ class Benchmark(ABC):
         """The metric over a whole split, from its readouts (M, O)."""
         return self.summarise(float(self.errors(outputs, y).mean()))
 
-    def open_test(self) -> Split:
-        """The test split. Confirmation alone may call this, once for each cell and seed."""
-        return self._splits["test"]
+    def open_test(self, *permits: Permit) -> Split:
+        """The test split, for the runs of a confirmation that ``permits`` name, one each.
+
+        Raises:
+            SealedError: no permit, or one for anything but a run of a confirmation.
+        """
+        return self.test.open(*permits)
 
     def to(self, device: str) -> Benchmark:
         """This benchmark with its tensors on ``device``."""
         there = copy.copy(self)  # what a subclass has found out about its data comes along
-        Benchmark.__init__(there, {name: split.to(device) for name, split in self._splits.items()}, self.fingerprint)
+        splits: dict[str, Split | SealedSplit] = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}
+        Benchmark.__init__(there, splits, self.fingerprint)
         return there
 
 
@@ -214,8 +223,3 @@ def fingerprint(*parts: bytes | np.ndarray) -> str:
         data = part if isinstance(part, bytes) else np.ascontiguousarray(part, dtype="<i8").tobytes()
         digest.update(len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()
-
-
-def as_tensors(x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> Split:
-    """The ``rows`` of both arrays as float32 and int64 tensors of their own."""
-    return Split(torch.from_numpy(x[rows].astype(np.float32)), torch.from_numpy(y[rows].astype(np.int64)))

@@ -14,6 +14,7 @@ from torch import Tensor
 from .audio import BINS
 from .base import Split
 from .families import Regression
+from .sealed import SealedSplit
 
 VERSION = "1"  # of audio.py and of this file: part of the cache's key
 PARTS = ("train", "validation", "test")
@@ -32,7 +33,7 @@ class NextFrame(Regression):
     input_size = BINS
     output_size = BINS
 
-    def __init__(self, splits: Mapping[str, Split], fingerprint: str, unit: float = 1.0) -> None:
+    def __init__(self, splits: Mapping[str, Split | SealedSplit], fingerprint: str, unit: float = 1.0) -> None:
         super().__init__(splits, fingerprint)
         self.unit = unit
 

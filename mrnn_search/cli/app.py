@@ -22,7 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-SEARCH, LOOK, KNOW = "Search", "Look at a study", "What there is"
+SEARCH, LOOK, USE, KNOW = "Search", "Tables of a study", "Use a study", "What there is"
 
 
 def _version(wanted: bool) -> None:
@@ -40,7 +40,8 @@ def _options(
 
 for group, verbs in {
     SEARCH: (run.run, run.check, manage.stop, manage.rm),
-    LOOK: (study.leaderboard, study.trials, study.curves, study.compare, study.report, study.export, study.dashboard),
+    LOOK: (study.leaderboard, study.controls, study.trials, study.curves, study.readings),
+    USE: (study.compare, study.report, study.export, study.dashboard),
     KNOW: (catalogue.spaces, catalogue.benchmarks, catalogue.cells, catalogue.rules, manage.studies, doctor.doctor),
 }.items():
     for verb in verbs:

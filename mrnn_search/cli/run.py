@@ -141,7 +141,10 @@ def _finish(study: Study, worked: bool, format: Format) -> None:
         raise typer.Exit(FAILED)
     write(for_people(board, format), format, None, LEADERBOARD)
     if format is Format.table:
-        print(f"\n{study.verdict()}", flush=True)
+        from ..results.controls import controls_verdicts
+
+        print("\n".join(["", study.verdict(), *controls_verdicts(study.controls())]), flush=True)
+        say(f"\nthis is a {study.label}")
     report, cell = study.folder / "report.html", study.folder / "best_cell"
     if study.is_newer_than(report):
         study.report()
@@ -209,10 +212,28 @@ def _cost(recipe: Recipe) -> dict[str, Any]:
     benchmark = load_benchmark(recipe.benchmark, Path(recipe.data) if recipe.data else None)
     baselines, confirmation = recipe.baselines, recipe.confirmation
     epochs = expected_epochs(recipe)
+    recipe = recipe.matched({name: getattr(benchmark, name) for name in ("input_size", "output_size", "vocabulary")})
     names = ", ".join(baselines.cells) or "no baseline"
     confirmed = f"{confirmation.top} found, {len(baselines.cells)} baselines"
     return {
-        "search": f"{recipe.budget.trials} candidates; {baselines.trials} more for each of {names}",
+        "search": f"{recipe.budget.trials} candidates; {recipe.baseline_trials} more for each of {names}",
         "confirmation": f"{confirmed}; {confirmation.seeds} seeds, {confirmation.epochs} epochs each",
         "cost": f"about {epochs:,} epochs, {epochs * benchmark.sizes['train']:,} training sequences",
+        **_matched(recipe),
     }
+
+
+def _matched(recipe: Recipe) -> dict[str, Any]:
+    """Hidden sizes and numbers of parameters of the baselines and of some of the space's bases, where the recipe matches them."""
+    from ..cells.presets import preset
+    from ..cells.spec import Candidate, CellSpec
+    from ..search.recipe import MATCHED_DRAWS
+
+    matching = recipe.space.matching
+    if matching is None:
+        return {}
+    cells = [preset(name) for name in recipe.baselines.cells]
+    cells += [CellSpec(candidate.spec.base) for candidate in recipe.space.draw(MATCHED_DRAWS, 0)]
+    fitted = {candidate.spec.name: candidate for candidate in map(matching, map(Candidate, cells))}
+    texts = [f"{n}: hidden {c.hidden_size}, {matching.count(c):,} ({matching.deviation(c):+.1%})" for n, c in fitted.items()]
+    return {"match_parameters": [f"{matching.target:,} wanted", *texts]}

@@ -51,6 +51,21 @@ TRIALS = {
     "seconds": "seconds",
     "error": "error",
 }
+CONTROLS = {
+    "name": "cell",
+    "control": "control",
+    "gain_mean": "gain",
+    "gain_low": "from",
+    "gain_high": "to",
+    "left_mean": "left",
+    "left_low": "from",
+    "left_high": "to",
+    "share": "share",
+    "share_low": "from",
+    "share_high": "to",
+    "seeds": "seeds",
+    "finding": "finding",
+}
 SHORT_ID = 12  # hex digits of a cell's identity that people see; every verb takes them
 
 
@@ -85,7 +100,29 @@ def _table(name: str, about: str, read: Callable[[Study], pd.DataFrame], columns
 
 leaderboard = _table("leaderboard", "The ranked table: one row per confirmed cell.", lambda study: study.leaderboard(), LEADERBOARD)
 trials = _table("trials", "Every candidate that was screened.", lambda study: study.trials(), TRIALS)
+ABOUT_READINGS = "Every recorded reading of the test split: one for each confirmed cell and seed."
+readings = _table("readings", ABOUT_READINGS, lambda study: study.test_readings(), None)
 curves = _table("curves", "Every learning curve, one row per trial, epoch and metric.", lambda study: study.curves(), None)
+
+
+def controls(
+    study: StudyArgument,
+    format: FormatOption = Format.table,
+    as_json: JsonOption = False,
+    output: OutputOption = None,
+    storage: StorageOption = None,
+) -> None:
+    """What is left of each finalist's gain beside its controls (of a recipe with controls: true)."""
+    from ..results.controls import controls_verdicts
+
+    format = chosen(format, as_json)
+    frame = load(study, storage).controls()
+    if frame.empty:
+        say(f"study {study} has no controls, or none confirmed yet; a recipe with controls: true has them")
+    write(for_people(frame, format), format, output, CONTROLS)
+    if format is Format.table and output is None:
+        for line in controls_verdicts(frame):
+            print(f"\n{line}")
 
 
 def compare(

@@ -92,6 +92,7 @@ def search(
     refuse_links(folder)
     check_home(folder, storage)
     benchmark = load_benchmark(parsed.benchmark, Path(parsed.data) if parsed.data else None)
+    parsed = parsed.matched(_facts(benchmark))
     database = open_storage(folder, storage) if storage is not None else None
     quiet()
     if origin is not None and not (folder / LEDGER).exists() and not (database and Ledger.exists(database, parsed.name)):
@@ -236,11 +237,18 @@ def _fork(
     ledger.set_fork(source.name, done=True)
 
 
-FACTS = ("name", "description", "metric", "direction", "input_size", "output_size", "licence", "source", "citation", "fingerprint", "sizes")
+FACTS = (
+    *("name", "description", "metric", "direction", "input_size", "output_size", "vocabulary"),
+    *("licence", "source", "citation", "fingerprint", "sizes"),
+)
+
+
+def _facts(benchmark: Benchmark) -> dict[str, Any]:
+    return {fact: getattr(benchmark, fact) for fact in FACTS}
 
 
 def _meta(benchmark: Benchmark, now: Mapping[str, Any]) -> dict[str, Any]:
-    return {"benchmark": {fact: getattr(benchmark, fact) for fact in FACTS}, "sessions": [dict(now)]}
+    return {"benchmark": _facts(benchmark), "sessions": [dict(now)]}
 
 
 def _versions(*packages: str) -> Mapping[str, str]:

@@ -11,6 +11,7 @@ import pandas as pd
 from ..cells.presets import preset
 from ..cells.rules.base import STANDARD, rules
 from ..cells.spec import Candidate
+from ..search.controls import is_control
 from ..search.finalists import FINALIST
 from ..search.ledger import CONFIRMATION, Reader, Record, TrialView
 from ..search.parameter import gates_text
@@ -95,15 +96,13 @@ LEADERBOARD = {
 }
 
 
-def _frame(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
+def frame_of(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
     """Rows as a frame that has every column with its type, also when there are no rows; a number that a row lacks is NaN."""
-    values: dict[str, list[Any]] = {name: [] for name in columns}
-    fill = [(name, values[name].append, math.nan if dtype == "float64" else None) for name, dtype in columns.items()]
     with uncollected():
-        for row in rows:
-            for name, append, missing in fill:
-                append(row.get(name, missing))
-    return pd.DataFrame({name: pd.Series(values.pop(name), dtype=dtype) for name, dtype in columns.items()})
+        lines = [tuple(map(row.get, columns)) for row in rows]
+        values = zip(*lines, strict=True) if lines else iter([()] * len(columns))
+        series = {name: pd.Series(value, dtype=dtype) for (name, dtype), value in zip(columns.items(), values, strict=True)}
+    return pd.DataFrame(series)
 
 
 def _coefficients() -> list[str]:
@@ -152,7 +151,7 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _rungs(attrs: Mapping[str, Any]) -> list[dict[str, Any]]:
+def rungs_of(attrs: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What a trial has recorded, as it was written: `mrnn_search.search.ledger.Rung`."""
     out: list[dict[str, Any]] = []
     while (rung := attrs.get(f"rung/{len(out)}")) is not None:
@@ -169,12 +168,12 @@ def trials_frame(ledger: Reader) -> pd.DataFrame:
     """
     groups = [group for group in ledger.groups() if group != CONFIRMATION]
     rows = (_trial(group, t) for group in groups for t in ledger.records(group) if "duplicate_of" not in t.user_attrs)
-    return _frame(rows, {**TRIALS, **dict.fromkeys(_coefficients(), "float64")})
+    return frame_of(rows, {**TRIALS, **dict.fromkeys(_coefficients(), "float64")})
 
 
 def _trial(group: str, trial: Record) -> dict[str, Any]:
     attrs = trial.user_attrs
-    rungs = _rungs(attrs)
+    rungs = rungs_of(attrs)
     last = rungs[-1] if rungs else {"execution": "", "device": "", "worker": "", "stop_epoch": 0}
     return {
         **_candidate(Candidate.from_dict(attrs["candidate"])),
@@ -205,7 +204,7 @@ def curves_frame(ledger: Reader) -> pd.DataFrame:
         for group in ledger.groups():
             for trial in ledger.records(group):
                 attrs = trial.user_attrs
-                reached = _rungs(attrs)
+                reached = rungs_of(attrs)
                 if not reached:
                     continue
                 name = Candidate.from_dict(attrs["candidate"]).spec.name
@@ -248,7 +247,7 @@ def reference_candidate(ledger: Reader) -> str | None:
         values = list(by_seed(item[1], "validation").values())
         return item[1][0].cell_id == lstm, sign * sum(values) / len(values)
 
-    baselines = [item for item in confirmed(ledger).items() if item[1][0].role != FINALIST]
+    baselines = [item for item in confirmed(ledger).items() if item[1][0].role != FINALIST and not is_control(item[1][0].role)]
     return max(baselines, key=merit)[0] if baselines else None
 
 
@@ -284,7 +283,9 @@ def leaderboard_frame(ledger: Reader) -> pd.DataFrame:
             }
         )
     rows.sort(key=lambda row: (sign * row["val_mean"], row["candidate_id"]))
-    return _frame([{"rank": n, **row} for n, row in enumerate(rows, start=1)], {**LEADERBOARD, **dict.fromkeys(_coefficients(), "float64")})
+    return frame_of(
+        [{"rank": n, **row} for n, row in enumerate(rows, start=1)], {**LEADERBOARD, **dict.fromkeys(_coefficients(), "float64")}
+    )
 
 
 def _spread(name: str, of: Interval | Difference | None) -> dict[str, float]:

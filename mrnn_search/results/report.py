@@ -10,8 +10,8 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,8 @@ class ReportData:
         recipe: plain values, printed as YAML.
         meta: versions, device, data fingerprint and so on, printed as a table. Two keys have a place of their own:
             ``command``, which makes the study again, and ``test_size``, the number of test examples.
-        verdict: one sentence, see `stats.verdict`.
+        verdict: one sentence, see `stats.verdict`. label: "result", or "screening" and why, see `protocol.label`.
+        controls, control_verdicts: see `controls.controls_frame` and `controls.controls_verdicts`.
         leaderboard: one row per confirmed cell, with the columns of `LEADERBOARD`; ``diff_*`` is the paired difference
             (cell minus the tuned lstm).
         trials: one row per candidate, with the columns of `TRIALS`; others are ignored.
@@ -74,6 +75,9 @@ class ReportData:
     curves: pd.DataFrame
     metric: str
     direction: str
+    label: str = ""
+    controls: pd.DataFrame = field(default_factory=pd.DataFrame)
+    control_verdicts: Sequence[str] = ()
 
 
 def write_report(path: Path, data: ReportData) -> Path:
@@ -117,6 +121,7 @@ def render(data: ReportData) -> str:
         waiting=int(trials["state"].isin(["RUNNING", "WAITING"]).sum()),
         counts={str(state).lower(): int(n) for state, n in trials["state"].value_counts().sort_index().items()},
         board=[{**row, "outcome": _outcome(row, data.direction)} for row in board.to_dict("records")],
+        controls=data.controls.to_dict("records"),
         failed=failed.head(SHOWN_FAILURES).to_dict("records"),
         unlisted=max(0, len(failed) - SHOWN_FAILURES),
         figures={name: Markup(to_html(figure, div_id=f"figure-{name}", **EMBEDDED)) for name, figure in figures.items() if figure},

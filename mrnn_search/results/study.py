@@ -29,6 +29,7 @@ from ..search.ledger import JournalReader, Ledger, Reader, TrialView
 from ..search.recipe import check_name
 from ..search.storage import DAMAGE, LEDGER, POINTER, check_home, open_storage, refuse_links
 from .cache import Cache, journal_key
+from .controls import controls_frame, controls_verdicts
 from .export import export
 from .leaderboard import (
     columns_of,
@@ -40,6 +41,8 @@ from .leaderboard import (
     reference_candidate,
     trials_frame,
 )
+from .protocol import label, sizes, unequal_budget
+from .readings import readings_frame
 from .report import ReportData, write_report
 from .stats import Difference, verdict
 from .utilisation import Utilisation, utilisation
@@ -140,6 +143,14 @@ class Study:
         """Every learning curve; see `mrnn_search.results.leaderboard.curves_frame`."""
         return self._table("curves", curves_frame)
 
+    def controls(self) -> pd.DataFrame:
+        """What is left of each finalist's gain beside its controls; see `mrnn_search.results.controls.controls_frame`. Empty without."""
+        return controls_frame(self._ledger)
+
+    def test_readings(self) -> pd.DataFrame:
+        """Every recorded reading of the test split; see `mrnn_search.results.readings.readings_frame`."""
+        return readings_frame(self._ledger)
+
     def _table(self, name: str, make: Callable[[Reader], pd.DataFrame]) -> pd.DataFrame:
         try:
             return self._cache.frame(
@@ -172,7 +183,15 @@ class Study:
                 "Nothing is confirmed yet." if table.empty else "No found cell is confirmed beside a baseline: there is nothing to compare."
             )
         key = found.iloc[0]["candidate_id"]
-        return self._compare(key, reference, f"The best found cell, {found.iloc[0]['name']},", self._label(reference)).verdict
+        text = self._compare(key, reference, f"The best found cell, {found.iloc[0]['name']},", self._label(reference)).verdict
+        params = table.set_index("candidate_id")["params"]
+        notes = (sizes(int(params[key]), int(params[reference])), unequal_budget(self.recipe))
+        return " ".join([text, *(f"{note[0].upper()}{note[1:]}." for note in notes if note)])
+
+    @property
+    def label(self) -> str:
+        """ "result", or "screening" and what a result would need; see `mrnn_search.results.protocol`."""
+        return label(self.recipe)
 
     def compare(self, a: str, b: str) -> Comparison:
         """Two confirmed cells, each given as a rank, an identity (its first digits will do) or a baseline's name.
@@ -227,8 +246,16 @@ class Study:
             name=self.name,
             state=self.state,
             recipe=self.recipe,
-            meta={**self.meta, "command": self.meta["sessions"][-1]["command"], "test_size": self.meta["benchmark"]["sizes"]["test"]},
+            meta={
+                **self.meta,
+                "command": self.meta["sessions"][-1]["command"],
+                "test_size": self.meta["benchmark"]["sizes"]["test"],
+                "test_readings": f"{len(self.test_readings())}, one for each confirmed cell and seed",
+            },
             verdict=self.verdict(),
+            label=self.label,
+            controls=(controls := self.controls()),
+            control_verdicts=controls_verdicts(controls),
             leaderboard=self.leaderboard(),
             trials=self.trials(),
             curves=self.curves(),

@@ -18,6 +18,7 @@ from mrnn_search.cells.presets import preset
 from mrnn_search.cells.spec import Candidate
 from mrnn_search.engine.train import train_lane
 
+from ..opened import opened
 from ..real_data import real
 
 NAMES = ("brown-word", "brown-char")
@@ -56,7 +57,7 @@ def test_sizes_and_the_split_for_ever(text: Benchmark) -> None:
     sizes = {"brown-word": (886_770, 96_092, 87_616), "brown-char": (4_797_761, 521_783, 475_161)}[text.name]
     assert tuple(size + 1 for size in text.sizes.values()) == sizes and text.published.startswith(" / ".join(f"{size:,}" for size in sizes))
     assert text.fingerprint == "bbcd0f29ae49f87500e9db68af7a1ecff44b2d9cac950bc7463a608250c71aaf"
-    seen = torch.cat([split.x for split in (text.train, text.validation, text.open_test())])
+    seen = torch.cat([split.x for split in (text.train, text.validation, opened(text))])
     assert int(text.train.x.max()) + 1 == text.vocabulary == text.output_size == len(text.train.x.unique()) and seen.min() == 0
     assert text.train.y[:-1].equal(text.train.x[1:])
     unknown = int((text.validation.y == 1).sum())
@@ -77,9 +78,8 @@ def test_floor_and_ceiling(text: Benchmark) -> None:
     expected = {"brown-word": (10_000, 503), "brown-char": (5.49, 4.21)}[text.name]
     assert (text.summarise(math.log(text.vocabulary)), unigrams(text)) == tuple(pytest.approx(value, rel=0.01) for value in expected)
     tokens, batch_size = {"brown-word": (20_000, 5), "brown-char": (100_000, 20)}[text.name]
-    part = type(text)(
-        {name: Split(*(t[: tokens if name == "train" else 5_000] for t in split[:2])) for name, split in text._splits.items()}, ""
-    )
+    train, validation = (Split(*(t[:count] for t in split[:2])) for split, count in ((text.train, tokens), (text.validation, 5_000)))
+    part = type(text)({"train": train, "validation": validation, "test": text.test}, text.fingerprint)
     small = Candidate(preset("lstm"), hidden_size=32, init="torch", optimizer="adam", lr=1e-2, batch_size=batch_size)
     found = train_lane(part, small, 0, None, 0, 1)
     assert found.error is None and found.value < unigrams(part)

@@ -22,6 +22,7 @@ from mrnn_search.cells.presets import preset
 from mrnn_search.cells.spec import Candidate
 from mrnn_search.engine.train import train_lane
 
+from ..opened import opened
 from ..real_data import real
 
 PATH = Path("x.mxl")
@@ -119,7 +120,7 @@ def test_the_first_bars_of_bwv_269_as_printed() -> None:
 def test_sizes_and_the_split_for_ever(music: Benchmark) -> None:
     assert music.sizes == {"train": 217, "validation": 72, "test": 72} and music.published == "217 / 72 / 72"
     assert music.fingerprint == "3505eac74438053596a97c8eccb1d577a87cc7a74b0f07af6ed3a6ecd08939a8"
-    rolls = [split.x[n, : split.lengths[n]] for split in (music.train, music.validation, music.open_test()) for n in range(len(split.x))]  # type: ignore[index]
+    rolls = [split.x[n, : split.lengths[n]] for split in (music.train, music.validation, opened(music)) for n in range(len(split.x))]  # type: ignore[index]
     whole = torch.cat(rolls)
     assert set(whole.unique().tolist()) == {0, 1} and whole.sum(1).max() == 4  # four voices
     assert whole.sum(1).mean() > 3.5 and (36 - LOWEST, 81 - LOWEST) == (int(whole.any(0).nonzero()[0]), int(whole.any(0).nonzero()[-1]))

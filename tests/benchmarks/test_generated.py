@@ -13,6 +13,8 @@ from mrnn_search._registry import InputError
 from mrnn_search.benchmarks import find_benchmark, load_benchmark
 from mrnn_search.benchmarks.copying import tokens
 
+from ..opened import opened
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,18 +31,18 @@ def test_tokens_of_a_small_copying_problem() -> None:
 def test_copying(name: str, delay: int) -> None:
     task = load_benchmark(name)
     assert task.name == name and task.reads == "every" and task.sizes == {"train": 10_000, "validation": 1_000, "test": 1_000}
-    for split in (task.train, task.validation, task.open_test()):
+    for split in (task.train, task.validation, opened(task)):
         assert split.x.shape == (len(split.y), delay + 20, 10) and split.x.dtype == torch.float32 and split.y.dtype == torch.int64
         assert (split.x.sum(-1) == 1).all()
         letters = split.x.argmax(-1)
         assert torch.equal(letters[:, :10], split.y[:, -10:]) and letters[:, :10].max() == 7
         assert (letters[:, delay + 9] == 9).all() and (split.y[:, :-10] == 8).all()
-    assert task.train.x.requires_grad is False and not torch.equal(task.validation.y, task.open_test().y)
+    assert task.train.x.requires_grad is False and not torch.equal(task.validation.y, opened(task).y)
 
 
 def test_who_remembers_nothing_scores_the_memoryless_baseline() -> None:
     task = load_benchmark("copying:200")
-    y = task.open_test().y.reshape(-1)
+    y = opened(task).y.reshape(-1)
     blank, guess = torch.full((10,), -1e4), torch.full((10,), -1e4)
     blank[8], guess[:8] = 0, 0
     step = torch.arange(220).repeat(1_000)
@@ -54,7 +56,7 @@ def test_who_remembers_nothing_scores_the_memoryless_baseline() -> None:
 @pytest.mark.parametrize(("name", "length"), [("adding:50", 50), ("adding:3", 3), ("adding", 100)])
 def test_adding(name: str, length: int) -> None:
     task = load_benchmark(name)
-    for split in (task.train, task.validation, task.open_test()):
+    for split in (task.train, task.validation, opened(task)):
         numbers, marks = split.x.unbind(-1)
         assert split.x.shape[1:] == (length, 2) and split.y.shape == (len(split.x), 1) and split.y.dtype == torch.float32
         assert numbers.min() >= 0 and numbers.max() < 1 and set(marks.unique().tolist()) == {0.0, 1.0}

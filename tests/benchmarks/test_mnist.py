@@ -17,6 +17,7 @@ from mrnn_search.benchmarks import Benchmark, benchmarks, load_benchmark, mnist
 from mrnn_search.benchmarks.data import MissingDataError
 from mrnn_search.benchmarks.idx import parse_idx
 
+from ..opened import opened
 from ..real_data import real
 
 STEMS = ("train-images", "train-labels", "t10k-images", "t10k-labels")
@@ -75,7 +76,7 @@ def test_miniature_files_under_every_usual_name(folder: Path, packed: bool, dott
     assert np.array_equal((found.train.x * 255).round().numpy(), images[:-HELD])
     assert np.array_equal((found.validation.x * 255).round().numpy(), images[-HELD:])
     assert np.array_equal(torch.cat([found.train.y, found.validation.y]).numpy(), labels)
-    test = found.open_test()
+    test = opened(found)
     assert np.array_equal((test.x * 255).round().numpy(), ARRAYS["t10k-images"]) and np.array_equal(test.y, ARRAYS["t10k-labels"])
 
 
@@ -250,7 +251,7 @@ def test_the_real_files_are_as_published() -> None:
     # LeCun's page: 60,000 and 10,000; the classes' counts are those of every MNIST tutorial
     counts = torch.bincount(torch.cat([found.train.y, found.validation.y])).tolist()
     assert counts == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
-    assert torch.bincount(found.open_test().y).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert torch.bincount(opened(found).y).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert abs(float(torch.cat([found.train.x, found.validation.x]).double().mean()) - 0.1307) < 5e-5  # torchvision's constant
     assert found.train.y[:5].tolist() == [5, 0, 4, 1, 9]  # the first images that everybody has seen
     assert benchmarks["mnist-rows"].locate(real("mnist")) == str(real("mnist"))

@@ -18,6 +18,8 @@ from mrnn_search.benchmarks import Benchmark, find_benchmark
 from mrnn_search.benchmarks.data import MissingDataError
 from mrnn_search.benchmarks.families import Classification, FrameRegression, Regression, Tagging
 
+from ..opened import opened
+
 RANDOM = np.random.RandomState(0)
 X = RANDOM.randn(40, 7, 3)
 CLASSES = np.array(["no", "yes"] * 20)
@@ -70,7 +72,7 @@ def test_what_is_asked_for(tmp_path: Path, arrays: dict[str, np.ndarray], kind: 
     assert isinstance(found, kind) and found.name == "file:own.npz" and (found.input_size, found.output_size) == (inputs, outputs)
     sizes = [20, 12, 8] if "split" in arrays else [28, 6, 6]
     assert list(found.sizes.values()) == sizes
-    for split in (found.train, found.validation, found.open_test()):
+    for split in (found.train, found.validation, opened(found)):
         assert split.x.dtype == torch.float32 and split.x.shape[1:] == (7, inputs)
         assert split.y.dtype == (torch.float32 if kind in (Regression, FrameRegression) else torch.int64)
         assert (split.lengths is None) == ("lengths" not in arrays)
@@ -85,7 +87,7 @@ def test_what_is_asked_for(tmp_path: Path, arrays: dict[str, np.ndarray], kind: 
 def test_the_drawn_split_is_stratified_and_the_same_for_ever(tmp_path: Path) -> None:
     (tmp_path / "own.npz").write_bytes(npz(x=np.arange(200)[:, None], y=np.repeat([7, 9], 100)))
     found = load("file:own.npz", tmp_path)
-    assert [torch.bincount(part.y).tolist() for part in (found.train, found.validation, found.open_test())] == [
+    assert [torch.bincount(part.y).tolist() for part in (found.train, found.validation, opened(found))] == [
         [70, 70],
         [15, 15],
         [15, 15],

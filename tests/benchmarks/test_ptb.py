@@ -13,6 +13,8 @@ from mrnn_search._registry import InputError
 from mrnn_search.benchmarks import Benchmark, benchmarks, ptb
 from mrnn_search.benchmarks.data import MissingDataError
 
+from ..opened import opened
+
 # As in Mikolov's files: a space before the first word and after the last one.
 TEXTS = {
     "train": " the <unk> of the bank rose N to $ N \n the bank is <unk> \n no it was n't the unk \n",
@@ -65,7 +67,7 @@ def test_words_are_a_stream_of_places_by_frequency(folder: Path) -> None:
     counts = {word: WORDS["train"].count(word) for word in WORDS["train"]}
     known = sorted(counts, key=lambda word: (-counts[word], word))
     assert known[:3] == ["the", "<eos>", "<unk>"]
-    for part, split in (("train", found.train), ("validation", found.validation), ("test", found.open_test())):
+    for part, split in (("train", found.train), ("validation", found.validation), ("test", opened(found))):
         stream = [known.index(word) for word in WORDS[part]]
         assert split.x.tolist() == stream[:-1] and split.y.tolist() == stream[1:] and split.lengths is None
     assert found.sizes == {part: len(words) - 1 for part, words in WORDS.items()} and found.window == 35
@@ -79,7 +81,7 @@ def test_characters_from_either_form(folder: Path, form: str) -> None:
             (folder / name).unlink()
     found = load("ptb-char", folder)
     alphabet = sorted(set(PLAIN["train"]))
-    for part, split in (("train", found.train), ("validation", found.validation), ("test", found.open_test())):
+    for part, split in (("train", found.train), ("validation", found.validation), ("test", opened(found))):
         assert "".join(alphabet[place] for place in [*split.x.tolist(), int(split.y[-1])]) == PLAIN[part]
         assert split.x[1:].tolist() == split.y[:-1].tolist()
     assert found.window == 150

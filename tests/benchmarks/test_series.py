@@ -17,6 +17,7 @@ from mrnn_search.benchmarks.data import MissingDataError
 from mrnn_search.benchmarks.timeseries import filled, parse
 from mrnn_search.benchmarks.ucr import scaled
 
+from ..opened import opened
 from ..real_data import real
 
 TSV = b"1\t0.5\t-1\t2\n2\t1e-1\tNaN\t3\n1\t4\t5\tNaN\n2\t0\t0\t1\n"
@@ -73,12 +74,12 @@ def test_ucr_sets_are_as_published(name: str, train: int, test: int, steps: int,
     assert found.train.x.shape[1:] == (steps, 1) and found.train.x.dtype == torch.float32
     everything = torch.cat([found.train.y, found.validation.y])
     assert torch.equal(everything.unique(), torch.arange(classes)) and len(found.validation.y.unique()) == classes
-    lengths = [split.lengths for split in (found.train, found.validation, found.open_test())]
+    lengths = [split.lengths for split in (found.train, found.validation, opened(found))]
     if shortest == steps:
         assert lengths == [None] * 3
     else:
         assert min(int(one.min()) for one in lengths) == shortest and max(int(one.max()) for one in lengths) <= steps
-    for split in (found.train, found.open_test()):
+    for split in (found.train, opened(found)):
         for row in range(0, len(split.x), 17):
             series = split.x[row, : steps if split.lengths is None else split.lengths[row]].double()
             assert abs(float(series.mean())) < 1e-5 and abs(float(series.std(correction=0)) - 1) < 1e-5
@@ -101,7 +102,7 @@ def test_all_of_the_package_can_be_read() -> None:
 def test_japanese_vowels_are_as_published() -> None:
     found = load_benchmark("japanese-vowels", real("japanese-vowels"))
     assert found.sizes == {"train": 216, "validation": 54, "test": 370}
-    test = found.open_test()
+    test = opened(found)
     # UCI: 30 utterances of each of 9 speakers to train on; 31 35 88 44 29 24 40 50 29 to test; 7 to 29 frames, 12 coefficients
     assert torch.bincount(found.train.y).tolist() == [24] * 9 and torch.bincount(found.validation.y).tolist() == [6] * 9
     assert torch.bincount(test.y).tolist() == [31, 35, 88, 44, 29, 24, 40, 50, 29]
@@ -156,7 +157,7 @@ def test_ts_by_hand(tmp_path: Path) -> None:
     (tmp_path / "Hand").mkdir()
     hand(tmp_path / "Hand", ".ts", TS)  # a folder for each set, as the UEA archive unpacks
     found = load("ucr:Hand", tmp_path)
-    assert found.input_size == 2 and found.train.x.shape == (2, 4, 2) and found.open_test().lengths.tolist() == [3, 4, 1, 2]
+    assert found.input_size == 2 and found.train.x.shape == (2, 4, 2) and opened(found).lengths.tolist() == [3, 4, 1, 2]
 
 
 def test_scaling() -> None:

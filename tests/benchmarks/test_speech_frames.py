@@ -16,6 +16,7 @@ from mrnn_search.cells.presets import preset
 from mrnn_search.cells.spec import Candidate
 from mrnn_search.engine.train import train_lane
 
+from ..opened import opened
 from ..real_data import real
 
 
@@ -36,7 +37,7 @@ def test_sizes_and_the_split_for_ever(speech: Benchmark) -> None:
     assert len(speech_frames._prompts(folder)) == 551 and len(list(folder.rglob("*.wav"))) == 568  # as Debian's package lists them
     assert speech.sizes == {"train": 504, "validation": 89, "test": 107}
     assert speech.fingerprint == "f0e14851cb3f388ab0421269d83c1f0a8a934e91413ce4da5e4a27462fd9ed9a"
-    test = speech.open_test()
+    test = opened(speech)
     for split in (speech.train, speech.validation, test):
         assert split.x.shape[2] == 129 and split.x.shape == split.y.shape and split.lengths is not None
         assert split.lengths.max() == 250 == split.x.shape[1] and split.lengths.min() >= 1

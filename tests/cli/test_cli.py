@@ -35,8 +35,8 @@ def in_the_runs_of_the_fake_study(fake_study: ms.Study, monkeypatch: pytest.Monk
 
 def test_help_lists_every_verb() -> None:
     text = call("--help").stdout
-    verbs = "run check leaderboard trials curves compare report export dashboard spaces benchmarks cells rules studies doctor data bench"
-    verbs += " stop rm"
+    verbs = "run check leaderboard controls trials curves readings compare report export dashboard "
+    verbs += "spaces benchmarks cells rules studies doctor data bench stop rm"
     for verb in verbs.split():
         assert f" {verb} " in text
         assert call(verb, "--help").exit_code == 0
