@@ -37,6 +37,7 @@ class PtbWord(WordModel):
     input_size = 200  # width of the embedding, as of Zaremba's small model (arXiv 1409.2329)
     output_size = vocabulary = 10_000
     window = 35
+    figures = {"chance": 10_000.0}
     tokens: Mapping[str, int] = {"train": 929_589, "validation": 73_760, "test": 82_430}
 
     @classmethod
@@ -89,6 +90,7 @@ class PtbChar(CharacterModel):
     input_size = 128
     output_size = vocabulary = 50
     window = 150
+    figures = {"chance": 5.64}
     characters: Mapping[str, int] = {"train": 5_017_000, "validation": 393_000, "test": 442_000}
     precision = 1_000  # of these published figures
 

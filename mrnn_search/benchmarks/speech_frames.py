@@ -34,6 +34,7 @@ class SpeechFrames(NextFrame):
     name = "speech-frames"
     description = "next frame of studio prompts, one speaker (log-magnitude, 8 kHz; T up to 250, I 129)"
     published = "504 / 89 / 107"
+    figures = {"the mean frame": 231.3, "the last frame again": 83.3, "a linear model of the last frame": 65.2}
     data_set = "speech"
     licence = "CC BY-SA 3.0"
     source = "Debian package asterisk-core-sounds-en-wav 1.6.1-1: 8 kHz, 16 bit, spoken by Allison Smith"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,9 @@ def test_published_sizes() -> None:
     assert ptb.PtbWord.tokens == {"train": 929_589, "validation": 73_760, "test": 82_430}
     assert ptb.PtbWord.vocabulary == ptb.PtbWord.output_size == 10_000
     assert [size / ptb.PtbChar.precision for size in ptb.PtbChar.characters.values()] == [5017, 393, 442] and ptb.PtbChar.vocabulary == 50
+    assert ptb.PtbWord.figures["chance"] == ptb.PtbWord.vocabulary and ptb.PtbChar.figures["chance"] == pytest.approx(
+        math.log2(50), abs=0.005
+    )
 
 
 def test_words_are_a_stream_of_places_by_frequency(folder: Path) -> None:
