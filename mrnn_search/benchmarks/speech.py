@@ -54,8 +54,9 @@ def standardised(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     own = frames[np.arange(frames.shape[1]) < lengths[:, None]]
     mean = own.mean(0, dtype=np.float64)
     unit = np.sqrt(np.mean(own.var(0, dtype=np.float64)))
-    for part in PARTS:
-        arrays[f"{part}.frames"][...] = (arrays[f"{part}.frames"] - mean) / unit
+    for part in PARTS:  # in place: TIMIT's frames are a gigabyte
+        arrays[f"{part}.frames"] -= mean.astype(np.float32)
+        arrays[f"{part}.frames"] /= np.float32(unit)
     return {**arrays, "unit": np.array([unit])}
 
 
