@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .base import Benchmark, Split, benchmarks, fingerprint
+from .base import Benchmark, Split, benchmarks, fingerprint, stratified_split
 from .data import MissingDataError, cached, data_folder, read_file
 from .families import MultiLabel
 from .musicxml import Note, read_score
@@ -63,14 +63,18 @@ class Chorales(MultiLabel):
 
 
 def _folder(given: Path | None) -> Path:
-    """The folder with the scores: in the given one, in the installed music21, or where data usually lies."""
-    spec = find_spec("music21") if given is None else None  # found, not imported: it takes seconds
-    roots = [Path(spec.origin).parent] if spec is not None and spec.origin is not None else [data_folder("chorales", given)]
-    for root in roots:
-        for place in PLACES:
-            if (root / place / "bwv1.6.mxl").exists():
-                return root / place
-    raise MissingDataError(f"has no scores (bwv1.6.mxl …); {how_to_get('chorales')}", str(roots[0]))
+    """The folder with the scores: in the given one, where data usually lies, or in the installed music21."""
+    try:
+        root = data_folder("chorales", given)
+    except MissingDataError:
+        spec = find_spec("music21")  # found, not imported: that would take seconds
+        if given is not None or spec is None or spec.origin is None:
+            raise
+        root = Path(spec.origin).parent
+    for place in PLACES:
+        if (root / place / "bwv1.6.mxl").exists():
+            return root / place
+    raise MissingDataError(f"has no scores (bwv1.6.mxl …); {how_to_get('chorales')}", str(root))
 
 
 def _scores(folder: Path) -> list[Path]:
@@ -88,12 +92,10 @@ def _rolls(contents: Mapping[Path, bytes]) -> dict[str, np.ndarray]:
             roll = piano_roll([note for part in parts for note in part])
             rolls.setdefault(_in_any_key(roll), roll)
     chosen = list(rolls.values())
-    order = np.random.Generator(np.random.PCG64(SPLIT_SEED)).permutation(len(chosen))
-    bounds = np.cumsum([round(share * len(chosen)) for share in list(SHARES.values())[:-1]])
     arrays: dict[str, np.ndarray] = {}
-    for part, rows in zip(SHARES, np.split(order, bounds), strict=True):
-        arrays[f"{part}.rows"] = np.sort(rows)
-        members = [chosen[row] for row in arrays[f"{part}.rows"]]
+    for part, rows in stratified_split(np.zeros(len(chosen)), SHARES, SPLIT_SEED).items():
+        arrays[f"{part}.rows"] = rows
+        members = [chosen[row] for row in rows]
         arrays[f"{part}.lengths"] = np.array([len(roll) for roll in members], dtype=np.int64)
         arrays[f"{part}.rolls"] = np.zeros((len(members), max(map(len, members)), NOTES), dtype=np.float32)
         for row, roll in zip(arrays[f"{part}.rolls"], members, strict=True):

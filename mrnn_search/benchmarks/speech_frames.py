@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .audio import RATE, log_magnitude, padded, pieces, samples
-from .base import Benchmark, benchmarks, fingerprint
+from .base import Benchmark, benchmarks, fingerprint, stratified_split
 from .data import MissingDataError, cached, data_folder, read_file
 from .release import check_release
 from .sources import how_to_get
@@ -50,16 +50,19 @@ class SpeechFrames(NextFrame):
         prompts = {path: read_file(path, what="a prompt") for path in _prompts(folder)}
         contents = {path.relative_to(folder).with_suffix("").as_posix(): data for path, data in prompts.items()}
         check_release(contents, SHA256, cls.source.split(":")[0], folder, "speech")
-        parts = _parts(len(prompts))
+        parts = stratified_split(np.zeros(len(prompts)), SHARES, SPLIT_SEED)
         arrays = cached(["speech-frames", VERSION, SHA256], lambda: standardised(_frames(parts, list(prompts.items()))))
         return cls(splits(arrays), fingerprint(bytes.fromhex(SHA256), *parts.values()), float(arrays["unit"][0]))
 
 
 def _folder(given: Path | None) -> Path:
-    """The folder of the speaker's prompts."""
-    if given is None and INSTALLED.is_dir():
-        return INSTALLED
-    root = data_folder("speech", given)
+    """The folder of the speaker's prompts: in the given one, where data usually lies, or where Debian installs it."""
+    try:
+        root = data_folder("speech", given)
+    except MissingDataError:
+        if given is not None or not INSTALLED.is_dir():
+            raise
+        root = INSTALLED
     for folder in (root, root / SPEAKER, root / INSTALLED.relative_to("/")):
         if (folder / "activated.wav").exists():
             return folder
@@ -69,13 +72,6 @@ def _folder(given: Path | None) -> Path:
 def _prompts(folder: Path) -> list[Path]:
     found = [path for path in folder.rglob("*.wav") if path.stem not in NOT_SPEECH and path.relative_to(folder).parts[0] != SILENT]
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
-
-
-def _parts(count: int) -> dict[str, np.ndarray]:
-    """Part -> numbers of its prompts, in rising order."""
-    order = np.random.Generator(np.random.PCG64(SPLIT_SEED)).permutation(count)
-    bounds = np.cumsum([round(share * count) for share in list(SHARES.values())[:-1]])
-    return {part: np.sort(rows) for part, rows in zip(SHARES, np.split(order, bounds), strict=True)}
 
 
 def _frames(parts: Mapping[str, np.ndarray], prompts: list[tuple[Path, bytes]]) -> dict[str, np.ndarray]:

@@ -148,6 +148,20 @@ def test_floor_and_ceiling(music: Benchmark) -> None:
     assert found.error is None and 6 < found.value < pairs
 
 
+def test_the_installed_music21_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by its name; it is not imported."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    installed = tmp_path / "site" / "music21"
+    shutil.copytree(real("chorales"), installed / "corpus" / "bach")
+    (installed / "__init__.py").write_text("raise AssertionError")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    assert benchmarks["chorales"].locate(None) == str(installed / "corpus" / "bach")
+    (tmp_path / "data" / "chorales").mkdir(parents=True)
+    with pytest.raises(MissingDataError, match="data/chorales: has no scores"):
+        benchmarks["chorales"].locate(None)
+
+
 def test_another_corpus_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MRNN_SEARCH_CACHE", str(tmp_path / "cache"))
     with pytest.raises(MissingDataError, match="no scores.*pip install 'mrnn-search.music.'"):

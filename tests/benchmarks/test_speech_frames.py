@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -78,12 +77,14 @@ def test_another_release_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert error.value.where == str(there) and not (tmp_path / "cache").exists()
 
 
-def test_debian_s_own_folder_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debian_s_own_folder_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setattr(speech_frames, "INSTALLED", tmp_path / "nowhere")
+    with pytest.raises(MissingDataError, match="apt-get install"):
+        benchmarks["speech-frames"].locate(None)
     monkeypatch.setattr(speech_frames, "INSTALLED", real("speech") / speech_frames.SPEAKER)
     assert benchmarks["speech-frames"].locate(None) == str(real("speech") / speech_frames.SPEAKER)
-
-
-def test_parts_are_a_partition() -> None:
-    parts = speech_frames._parts(551)
-    assert [len(rows) for rows in parts.values()] == [386, 83, 82]
-    assert np.array_equal(np.sort(np.concatenate(list(parts.values()))), np.arange(551))
+    (tmp_path / "data" / "speech").mkdir(parents=True)
+    with pytest.raises(MissingDataError, match="data/speech: has no prompts"):
+        benchmarks["speech-frames"].locate(None)
