@@ -55,11 +55,12 @@ def studentised_bootstrap(x: Array, confidence: float = CONFIDENCE, bandwidth: f
     confidence intervals for small samples", Canadian Journal of Statistics 28(3); bandwidth: Hesterberg (2015), "What teachers should
     know about the bootstrap", The American Statistician 69(4).
     """
+    x = np.sort(x, axis=-1)
     n = x.shape[-1]
     h = 1 / math.sqrt(n) if bandwidth is None else bandwidth
     mean, error = x.mean(axis=-1), standard_error(x)
     spread = error * math.sqrt(n)
-    z = (np.sort(x, axis=-1) - mean[..., None]) / np.where(spread > 0, spread, 1.0)[..., None]
+    z = (x - mean[..., None]) / np.where(spread > 0, spread, 1.0)[..., None]
     counts, noise, noise_mean, noise_square = _draws(n)
     # mean and sum of squares of z[drawn] + h noise, without ever making the (..., B, n) resamples
     means = z @ counts.T / n + h * noise_mean

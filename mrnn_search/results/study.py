@@ -236,6 +236,7 @@ class Study:
             curves=self.curves(),
             metric=self.meta["benchmark"]["metric"],
             direction=self._ledger.direction,
+            selected_test=self.selected_test(),
         )
         return write_report(Path(path) if path is not None else self.folder / "report.html", data)
 
