@@ -5,17 +5,14 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Iterator
-from datetime import datetime, timedelta
 
 from optuna.distributions import FloatDistribution
 from optuna.storages import BaseStorage
-from optuna.trial import TrialState, create_trial
 
 from ..benchmarks import load_benchmark
 from ..cells.presets import preset
 from ..cells.spec import Candidate
 from ..results.launch import FACTS
-from ..search.journal import FileStorage
 from ..search.ledger import CONFIRMATION, SEARCH, Ledger, Rung
 from ..search.recipe import Recipe, Search, load_recipe
 from ..search.sampler import Proposal, Proposer
@@ -58,40 +55,18 @@ def _proposals(space: Space, seed: int) -> Iterator[Proposal]:
 
 
 def fill(ledger: Ledger, space: Space, trials: int, seed: int = 0) -> None:
-    """Add ``trials`` screened candidates, two of three dropped at the first rung.
-
-    A journal gets every record that a search would have written, a database each trial in one piece: it reads the same.
-    """
+    """Add ``trials`` screened candidates, two of three dropped at the first rung: every record that a search would have written."""
     proposals, luck = _proposals(space, seed), random.Random(seed)
     for start in range(0, trials, BLOCK):
+        numbers = range(start, min(start + BLOCK, trials))
         with ledger.together():
-            for number in range(start, min(start + BLOCK, trials)):
-                reached = [rung(stop, before, luck.random()) for before, stop in zip((0, *EPOCHS), EPOCHS, strict=False)]
-                _add(ledger, next(proposals), number, reached if number % 3 == 0 else reached[:1])
-
-
-def _add(ledger: Ledger, proposal: Proposal, number: int, reached: list[Rung]) -> None:
-    if isinstance(ledger.storage, FileStorage):
-        trial = ledger.add(SEARCH, proposal.candidate, number, proposal=proposal)
-        for each in reached:
-            trial = ledger.record(trial, each)
-        ledger.finish(trial) if len(reached) == len(EPOCHS) else ledger.drop(trial)
-        return
-    attrs = {"candidate_id": proposal.candidate.candidate_id, "cell_id": proposal.candidate.spec.cell_id, "seed": number, "cohort": 0}
-    template = create_trial(
-        state=TrialState.COMPLETE if len(reached) == len(EPOCHS) else TrialState.PRUNED,
-        value=reached[-1].rows[-1][3],
-        params=dict(proposal.params),
-        distributions=dict(proposal.distributions),
-        user_attrs={
-            **attrs,
-            "candidate": proposal.candidate.to_dict(),
-            **{f"rung/{n}": dataclasses.asdict(each) for n, each in enumerate(reached)},
-        },
-        intermediate_values={row[0]: row[3] for each in reached for row in each.rows},
-    )
-    template.datetime_start = datetime.now() - timedelta(seconds=SECONDS * reached[-1].stop_epoch)
-    ledger.storage.create_new_trial(ledger.study_id(SEARCH), template)
+            drawn = [(number, next(proposals)) for number in numbers]
+            made = [ledger.add(SEARCH, proposal.candidate, number, proposal=proposal) for number, proposal in drawn]
+        with ledger.together():
+            for number, trial in zip(numbers, made, strict=True):
+                for stop, before in zip(EPOCHS if number % 3 == 0 else EPOCHS[:1], (0, *EPOCHS), strict=False):
+                    trial = ledger.record(trial, rung(stop, before, luck.random()))
+                ledger.finish(trial) if number % 3 == 0 else ledger.drop(trial)
 
 
 def confirm(ledger: Ledger) -> None:
@@ -100,10 +75,10 @@ def confirm(ledger: Ledger) -> None:
     chosen += [(name, Candidate(preset(name))) for name in ("lstm", "gru")]
     luck = random.Random(0)
     with ledger.together():
-        for seed in range(SEEDS):
-            for role, candidate in chosen:
-                trial = ledger.add(CONFIRMATION, candidate, seed, role=role)
-                value = 0.9 + 0.05 * luck.random()
-                last = dataclasses.replace(rung(EPOCHS[-1], 0, value), test_value=value - 0.01)
-                ledger.finish(ledger.record(trial, last))
-        ledger.set_complete()
+        made = [ledger.add(CONFIRMATION, candidate, seed, role=role) for seed in range(SEEDS) for role, candidate in chosen]
+    with ledger.together():
+        for trial in made:
+            value = 0.9 + 0.05 * luck.random()
+            last = dataclasses.replace(rung(EPOCHS[-1], 0, value), test_value=value - 0.01)
+            ledger.finish(ledger.record(trial, last))
+    ledger.set_complete()

@@ -17,7 +17,7 @@ from .._registry import InputError
 from ..cells.spec import Candidate, CellSpec
 from ..results.study import quiet
 from ..search.executors import Executor, Resources, executors
-from ..search.ledger import SEARCH, Ledger
+from ..search.ledger import SEARCH, Ledger, TrialView
 from ..search.packs import Lane, Pack
 from ..search.recipe import Search
 from ..search.sampler import Proposer
@@ -64,7 +64,8 @@ class Overhead:
         size: trials that were there.
         start_s: of the sampler, once: reading every trial of the ledger.
         propose_ms: the sampler; add_ms: the new trial in the ledger; the two together are an ask.
-        report_ms: a rung in the ledger, and its epochs for Optuna's readers; tell_ms: the trial's end.
+        report_ms: a rung in the ledger, and its epochs for Optuna's readers; tell_ms: the trial's end. What a cohort writes at once is
+            shared by its trials.
     """
 
     storage: str
@@ -171,33 +172,42 @@ def _ledger(storage: str, url: str | None, space: Space) -> Iterator[Ledger]:
 def overhead(ledger: Ledger, space: Space, storage: str, sampler: str, size: int, trials: int) -> Overhead:
     """Ask, report and tell, cohort by cohort as a study does, of a sampler that knows every trial of the ledger."""
     last = rung(EPOCHS[-1], 0, 0.5)
-    times: dict[str, list[float]] = {name: [] for name in ("propose", "add", "report", "tell")}
-
-    def timed(name: str, act: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        start = time.perf_counter()
-        result = act(*args, **kwargs)
-        times[name].append(1000 * (time.perf_counter() - start))
-        return result
-
+    propose, add, report, tell = (list[float]() for _ in range(4))
     begun = time.perf_counter()
     proposer = Proposer(Search(sampler=sampler), "maximize", ledger.frozen(SEARCH))
     start_s, number = time.perf_counter() - begun, len(ledger.frozen(SEARCH))
     ledger.add(SEARCH, Candidate(CellSpec("rnn"), lr=0.01 / (1 + number)), number)  # the first write reads the ledger
-    while len(times["tell"]) < trials:
-        cohort = []
-        for _ in range(min(COHORT, trials - len(times["tell"]))):
-            number += 1
-            proposal = timed("propose", proposer.propose, space, 2**31 + number)
-            trial = timed("add", ledger.add, SEARCH, proposal.candidate, number, proposal=proposal, cohort=number)
-            if trial.duplicate_of is None:
-                cohort.append(trial)
-            else:
-                proposer.reject()
-                times["propose"].pop()
-                times["add"].pop()
-        for trial in cohort:
-            timed("tell", ledger.finish, timed("report", ledger.record, trial, last))
-    return Overhead(storage, sampler, size, start_s, *(tuple(times[name]) for name in times))
+    while len(tell) < trials:
+        cohort: list[TrialView] = []
+        drawn = 0.0
+        wanted = min(COHORT, trials - len(tell))
+        with _each(add, wanted, lambda: drawn), ledger.together():  # noqa: B023
+            while len(cohort) < wanted:
+                number += 1
+                start = time.perf_counter()
+                proposal = proposer.propose(space, 2**31 + number)
+                took = time.perf_counter() - start
+                drawn += took
+                trial = ledger.add(SEARCH, proposal.candidate, number, proposal=proposal, cohort=number)
+                if trial.duplicate_of is None:
+                    cohort.append(trial)
+                    propose.append(1000 * took)
+                else:
+                    proposer.reject()
+        with _each(report, wanted), ledger.together():
+            reached = [ledger.record(trial, last) for trial in cohort]
+        with _each(tell, wanted), ledger.together():
+            for trial in reached:
+                ledger.finish(trial)
+    return Overhead(storage, sampler, size, start_s, tuple(propose), tuple(add), tuple(report), tuple(tell))
+
+
+@contextmanager
+def _each(times: list[float], count: int, other: Callable[[], float] = lambda: 0.0) -> Iterator[None]:
+    """Give each of ``count`` trials its part of the time inside, in milliseconds, less the ``other`` seconds."""
+    start = time.perf_counter()
+    yield
+    times += [1000 * (time.perf_counter() - start - other()) / count] * count
 
 
 def _nothing(number: int) -> Pack:

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from .._registry import UnknownNameError
 from ..cells.bases.base import bases
 from ..cells.spec import Candidate
+from ..engine.batches import Batch
 from ..engine.lanes import Lanes
+from ..engine.losses import cross_entropy
 from ..engine.train import SequenceModel
 from .loop import LoopModel
 from .setting import CLASSES, Setting, classification_loss
@@ -73,13 +75,15 @@ def engine(setting: Setting, lanes: int) -> Side:
     """This package: K candidates in lockstep."""
     x, y = setting.batch(lanes)  # (K, B, T, I), (K, B)
     candidates = setting.candidates(lanes)
-    read = (lambda h: h[-1]) if setting.loss == "last" else (lambda h: h.transpose(0, 1))
-    pack = Lanes(candidates, list(range(lanes)), setting.shape.inputs, CLASSES, classification_loss, setting.device, read=read)
+    pack = Lanes(candidates, list(range(lanes)), setting.shape.inputs, CLASSES, cross_entropy, setting.device)
     x.requires_grad_()
+
+    def batch(x: Tensor, y: Tensor) -> Batch:
+        return Batch.last(x, y) if setting.loss == "last" else Batch.every(x, y[:, None].expand(x.shape[:2]))
 
     def update() -> None:
         x.grad = None
-        pack.update(x, y)
+        pack.update([batch(*own) for own in zip(x, y, strict=True)])
 
     return Side("engine", lanes, update)
 

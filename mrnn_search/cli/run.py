@@ -50,6 +50,10 @@ def run(
         str | None,
         typer.Option("--ray-address", metavar="HOST:PORT", help="Ray cluster to join, or auto.  [default: $RAY_ADDRESS, or a local one]"),
     ] = None,
+    retries: Annotated[
+        int | None,
+        typer.Option("--retries", metavar="N", help="Workers that a pack may lose before its lanes fail.  [default: the recipe's, or 2]"),
+    ] = None,
     format: FormatOption = Format.table,
     as_json: JsonOption = False,
 ) -> None:
@@ -69,6 +73,7 @@ def run(
         "--cpus-per-worker": cpus,
         "--gpus-per-worker": gpus,
         "--ray-address": ray_address,
+        "--retries": retries,
     }
     command = _command(recipe, changes, {"--storage": storage, **told})
     _say_if_slow(devices)
@@ -91,6 +96,7 @@ def run(
                 cpus_per_worker=cpus,
                 gpus_per_worker=gpus,
                 ray_address=ray_address,
+                retries=retries,
                 on_progress=show,
                 command=_command(recipe, changes, told),
                 fork=fork,

@@ -3,29 +3,31 @@
 All numbers that train lie in one table with a row for each lane, their gradients in another: an optimizer step is a handful
 of operations whatever the number of lanes. A lane's curve does not depend, bit for bit, on its neighbours.
 
-Shapes: K lanes, P numbers of a row, N sequences, B batch, T time, I input.
+Shapes: K lanes, P numbers of a row, M reads.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
 from ..cells.spec import Candidate
-from .lane_layers import forward_lanes
+from .batches import Batch
+from .lane_layers import forward_lanes, zero_state
 from .model import SequenceModel
 from .optimizers import MEMORY, OPTIMIZERS, clip
 from .recurrent import parameter_groups
 from .seeds import derive_seed
+from .state import State
 
 # Numbers: each parameter begins at a multiple of 64 bytes, as a tensor of its own would. Products of matrices and vectors round
 # differently by the address of what they read, and without this an address would depend on the lane's place in the pack.
 ALIGNED = 16
-MIN_EVALUATION_BATCH = 32
+HEAD_NUMBERS = 2**22  # of readouts that are there at once, of as many lanes as that is; of a lane at least
 
 
 class Lanes:
@@ -36,9 +38,10 @@ class Lanes:
             clips, inits and dropouts are each lane's own.
         seeds: of initial weights and dropout, one a lane.
         input_size, output_size: I, and the readout's width.
-        loss: mean loss of readouts (B, output_size) and targets (B,).
+        loss: mean loss of readouts (M, output_size) and targets (M, …).
         device: where everything lives.
-        read: what of a layer's outputs (T, B, H) the readout sees; the last step's unless another is given.
+        vocabulary: how many tokens there are; None: inputs are numbers.
+        carries: each update of an epoch goes on from the state where the one before ended, and back through time ends there.
         recompute: less memory for more time where lanes run fused, see `recurrence`; the same bits.
 
     Attributes:
@@ -60,16 +63,18 @@ class Lanes:
         output_size: int,
         loss: Callable[[Tensor, Tensor], Tensor],
         device: str = "cpu",
-        read: Callable[[Tensor], Tensor] = lambda h: h[-1],
+        vocabulary: int | None = None,
+        carries: bool = False,
         recompute: bool = False,
     ) -> None:
         shapes = {(c.spec.base, c.hidden_size, c.num_layers, c.batch_size) for c in candidates}
         if len(shapes) != 1 or len(candidates) != len(seeds):
             raise ValueError("lanes have one base, hidden size, number of layers and batch size, and a seed each")
         self.candidates, self.seeds = list(candidates), list(seeds)
-        self.loss, self.device, self.read, self.recompute = loss, device, read, recompute
-        self.models = [_initial(c, s, input_size, output_size).to(device) for c, s in zip(candidates, seeds, strict=True)]
+        self.loss, self.device, self.carries, self.recompute = loss, device, carries, recompute
+        self.models = [_initial(c, s, input_size, output_size, vocabulary).to(device) for c, s in zip(candidates, seeds, strict=True)]
         self.generators = [torch.Generator(device=device) for _ in seeds]
+        self.states: list[State] | None = None  # that the next update goes on from; None: zero
         self.step = 0
         self.norms: list[float | None] = [None] * len(seeds)
         self.widths = [sum(_room(p) for p in model.parameters()) for model in self.models]
@@ -105,36 +110,56 @@ class Lanes:
         self.memory = {name: held[index] for name, held in self.memory.items()}
         for name in ("models", "candidates", "seeds", "generators", "widths"):
             setattr(self, name, [getattr(self, name)[k] for k in lanes])
+        self.states = None if self.states is None else [self.states[k] for k in lanes]
         self._tie()
 
     def begin_epoch(self, epoch: int) -> None:
-        """Seed what dropout draws in this epoch."""
+        """Seed what dropout draws in this epoch; states are zero again."""
+        self.states = None
         for generator, seed in zip(self.generators, self.seeds, strict=True):
             generator.manual_seed(derive_seed(seed, "dropout", epoch))
 
-    def update(self, x: Tensor | Sequence[Tensor], y: Tensor | Sequence[Tensor]) -> list[float]:
+    def update(self, batches: Sequence[Batch]) -> list[float]:
         """One optimizer step of every lane, on a batch of its own.
-
-        Args:
-            x: for each lane (B, T, I); y: (B,).
 
         Returns:
             losses before the step. A lane whose loss is not finite is left as it is, and so is one with a clip whose gradient is not:
             its entry of `norms` says so.
         """
         self._mode(True)
-        readouts = self._readouts([part.transpose(0, 1).contiguous() for part in x])
-        losses = [self.loss(out, target) for out, target in zip(readouts, y, strict=True)]
-        values: list[float] = torch.stack([loss.detach() for loss in losses]).tolist()
-        good = [loss for loss, value in zip(losses, values, strict=True) if math.isfinite(value)]
+        reads, ends = self._reads(batches, self.states)
+        self.states = None if ends is None else [end.detach() for end in ends]
         self.grads.zero_()
-        if good:
-            torch.autograd.backward(good)
+        values, gradients = self._heads(reads, [batch.y for batch in batches])
+        fine = [k for k, value in enumerate(values) if math.isfinite(value)]
+        if fine:
+            torch.autograd.backward([reads[k] for k in fine], [gradients[k] for k in fine])
         own = [row[:width] for row, width in zip(self.grads, self.widths, strict=True)]
         self.norms = clip(own, [c.clip for c in self.candidates])
         self.step += 1
-        self._move([math.isfinite(v) and (n is None or math.isfinite(n)) for v, n in zip(values, self.norms, strict=True)])
+        self._move([k in fine and (norm is None or math.isfinite(norm)) for k, norm in enumerate(self.norms)])
         return values
+
+    def _heads(self, reads: Sequence[Tensor], y: Sequence[Tensor]) -> tuple[list[float], list[Tensor]]:
+        """The loss of each lane, and its gradient in what is read, (M, H) each; those of the readouts go to the tables.
+
+        As many lanes at a time as `HEAD_NUMBERS` says: readouts of words need far more memory than what is read.
+        """
+        leaves = [read.detach().requires_grad_() for read in reads]
+        at_once, losses = head_lanes(max(len(read) for read in reads) * self.models[0].readout.out_features), list[Tensor]()
+        for first in range(0, len(self), at_once):
+            members = slice(first, first + at_once)
+            parts = [
+                self.loss(model.readout(leaf), target)
+                for model, leaf, target in zip(self.models[members], leaves[members], y[members], strict=True)
+            ]
+            torch.autograd.backward(parts)
+            losses += [part.detach() for part in parts]
+        values: list[float] = torch.stack(losses).tolist()
+        for row, value in zip(self.grads, values, strict=True):
+            if not math.isfinite(value):
+                row.zero_()
+        return values, [leaf.grad for leaf in leaves if leaf.grad is not None]
 
     @torch.no_grad()
     def _move(self, live: Sequence[bool]) -> None:
@@ -161,32 +186,61 @@ class Lanes:
                 self.memory[held][rows] = values
         return back
 
-    @property
-    def evaluation_batch(self) -> int:
-        """Sequences a forward pass without gradients: as in an update, which then is what needs most memory."""
-        return max(MIN_EVALUATION_BATCH, self.candidates[0].batch_size)
-
     @torch.no_grad()
-    def outputs(self, x: Tensor) -> Tensor:
-        """Readouts (K, N, output_size) of all lanes on the same sequences (N, T, I), in evaluation mode."""
+    def evaluate(self, batches: Iterable[Batch], errors: Callable[[Tensor, Tensor], Tensor]) -> list[float]:
+        """All lanes on the same batches, in evaluation mode.
+
+        Args:
+            errors: of readouts (M, output_size) and targets (M, …), (M,) float64.
+
+        Returns:
+            of each lane the mean of its errors; NaN where a readout was not finite.
+        """
         self._mode(False)
-        parts = [self._readouts([part.transpose(0, 1).contiguous()] * len(self)) for part in x.split(self.evaluation_batch)]
-        return torch.stack([torch.cat(lane) for lane in zip(*parts, strict=True)])
+        sums, count = [0.0] * len(self), 0
+        states: list[State] | None = None
+        for batch in batches:
+            reads, states = self._reads([batch] * len(self), states)
+            count += len(batch.y)
+            found = [_total(errors, model.readout(read), batch.y) for model, read in zip(self.models, reads, strict=True)]
+            sums = [total + error for total, error in zip(sums, torch.stack(found).tolist(), strict=True)]
+        return [total / count for total in sums]
 
     def _mode(self, training: bool) -> None:
         for model in self.models:
             if model.training != training:  # walks all modules
                 model.train(training)
 
-    def _readouts(self, x: list[Tensor]) -> list[Tensor]:
-        hidden = forward_lanes([model.layer for model in self.models], x, self.generators, self.recompute)
-        return [model.readout(self.read(h)) for model, h in zip(self.models, hidden, strict=True)]
+    def _reads(self, batches: Sequence[Batch], states: Sequence[State] | None) -> tuple[list[Tensor], list[State] | None]:
+        """Of each lane the outputs that are read, (M, H); and, if states are carried, where it goes on from."""
+        x = [model.inputs(batch.x.transpose(0, 1)).contiguous() for model, batch in zip(self.models, batches, strict=True)]
+        layers = [model.layer for model in self.models]
+        if self.carries and states is None:
+            states = [zero_state(layer, rows) for layer, rows in zip(layers, x, strict=True)]
+        hidden, ends = forward_lanes(layers, x, self.generators, self.recompute, states)
+        return [_read(rows, batch.reads) for rows, batch in zip(hidden, batches, strict=True)], ends if self.carries else None
 
 
-def _initial(candidate: Candidate, seed: int, input_size: int, output_size: int) -> SequenceModel:
+def head_lanes(numbers: int) -> int:
+    """How many lanes' readouts of ``numbers`` numbers are made at a time."""
+    return max(1, HEAD_NUMBERS // numbers)
+
+
+def _read(hidden: Tensor, reads: Tensor | slice) -> Tensor:
+    """(T, B, H) -> (M, H)."""
+    rows = hidden.flatten(0, 1)
+    return rows[reads] if isinstance(reads, slice) else rows.index_select(0, reads)  # whose gradient takes a third of indexing's time
+
+
+def _total(errors: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, y: Tensor) -> Tensor:
+    """The sum of errors, () float64; NaN if an output is not finite."""
+    return errors(outputs, y).sum() if outputs.isfinite().all() else outputs.new_tensor(math.nan, dtype=torch.float64)
+
+
+def _initial(candidate: Candidate, seed: int, input_size: int, output_size: int, vocabulary: int | None) -> SequenceModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "init"))
-        return SequenceModel(candidate, input_size, output_size)
+        return SequenceModel(candidate, input_size, output_size, vocabulary)
 
 
 def _room(parameter: Tensor) -> int:

@@ -6,45 +6,30 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
-
-import torch
-from torch import Tensor
 
 from ..cells.spec import Candidate
+from .batches import feed_of
 from .checkpoint import Progress, best_layer, pack_state, unpack_state
-from .lane_layers import recomputes
+from .lane_layers import planned, recomputes
 from .lanes import Lanes
 from .model import SequenceModel
 from .seeds import derive_seed
+from .task import Task, TaskSplit
 
-__all__ = ["Epoch", "LaneOutcome", "LaneStart", "SequenceModel", "Task", "best_layer", "derive_seed", "train_lane", "train_lanes"]
+__all__ = [
+    "Epoch",
+    "LaneOutcome",
+    "LaneStart",
+    "SequenceModel",
+    "Task",
+    "TaskSplit",
+    "best_layer",
+    "derive_seed",
+    "train_lane",
+    "train_lanes",
+]
 
 RECOMPUTED = "recomputed in the backward pass"
-
-
-class Task(Protocol):
-    """What a benchmark must offer to be trained on.
-
-    Attributes:
-        input_size, output_size: I, and the readout's width.
-        metric: the name of what `score` returns; direction: "maximize" or "minimize".
-        train, validation: pairs x (N, T, I) float32, y (N,) int64.
-    """
-
-    name: str
-    input_size: int
-    output_size: int
-    metric: str
-    direction: Literal["maximize", "minimize"]
-    train: tuple[Tensor, Tensor, Tensor | None]
-    validation: tuple[Tensor, Tensor, Tensor | None]
-
-    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Mean loss of readouts (B, output_size)."""
-
-    def score(self, outputs: Tensor, y: Tensor) -> float:
-        """The metric over a whole split, from readouts (N, output_size)."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +53,7 @@ class LaneOutcome:
         value: the best validation metric over all epochs so far, from the first; NaN if none; best_epoch: the epoch that has it.
         checkpoint: safetensors bytes after the last epoch; None if failed.
         test_value: the metric on the test split with the best epoch's weights; None unless it was to be read.
-        parameters: how many numbers train (recurrent layer and readout).
+        parameters: how many numbers train (recurrent layer, readout and embedding).
         execution: which path ran and why (`Recurrent.execution`), and whether it was `RECOMPUTED`.
         seconds: the lane's share of the time that its pack trained.
     """
@@ -118,14 +103,16 @@ class _Pack:
         self.task, self.limit = task, limit
         candidates = [s.candidate for s in starts]
         seeds = [s.seed for s in starts]
-        self.lanes = Lanes(candidates, seeds, task.input_size, task.output_size, task.loss, device, recompute=recompute)
+        sizes = task.input_size, task.output_size
+        self.feed = feed_of(task, task.train)
+        self.lanes = Lanes(candidates, seeds, *sizes, task.loss, device, task.vocabulary, self.feed.carries, recompute)
         self.live: list[_Lane] = []
         self.failed: dict[int, LaneOutcome] = {}
         for k, (start, model) in enumerate(zip(starts, self.lanes.models, strict=True)):
             at = Progress() if start.checkpoint is None else unpack_state(start.checkpoint, model, self.lanes.memory_of(k))
             if at.epoch != start_epoch:
                 raise ValueError(f"checkpoint stands at epoch {at.epoch}, not at {start_epoch}")
-            execution = model.layer.execution
+            execution = str(planned(model.layer, carried=self.feed.carries))
             if recompute and recomputes(model.layer):
                 execution = f"{execution}; {RECOMPUTED}"
             self.live.append(_Lane(k, at, model.num_parameters(), execution))
@@ -143,31 +130,27 @@ class _Pack:
 
     def train_epoch(self) -> None:
         """One pass over the training split, and the validation split at its end."""
-        x, y = self.task.train[:2]
         epoch = self.live[0].at.epoch
-        clock, orders = time.monotonic(), [self._order(seed, epoch, len(x)) for seed in self.lanes.seeds]
-        size = self.lanes.candidates[0].batch_size
+        clock, size = time.monotonic(), self.lanes.candidates[0].batch_size
+        orders = [derive_seed(seed, "order", epoch) for seed in self.lanes.seeds]
+        own = {lane.position: self.feed.epoch(size, order) for lane, order in zip(self.live, orders, strict=True)}
         self.lanes.begin_epoch(epoch)
-        totals, batches = {lane.position: 0.0 for lane in self.live}, 0
-        for first in range(0, len(x), size):
-            rows = [orders[k][first : first + size] for k in range(len(self.live))]
-            losses = self.lanes.update([x[r] for r in rows], [y[r] for r in rows])
-            batches += 1
+        totals, updates = {lane.position: 0.0 for lane in self.live}, self.feed.updates(size)
+        for _ in range(updates):
+            losses = self.lanes.update([next(own[lane.position]) for lane in self.live])
             clock = self._share(clock)
             for lane, loss in zip(self.live, losses, strict=True):
                 lane.at.step += 1
                 totals[lane.position] += loss
-            bad = self._failures(losses)
-            if bad:
-                orders = [order for k, order in enumerate(orders) if k not in bad]
-                self.drop(bad)
-                if not self.live:
-                    return
-        self._validate({position: total / batches for position, total in totals.items()}, clock)
+            self.drop(self._failures(losses))
+            if not self.live:
+                return
+        self._validate({position: total / updates for position, total in totals.items()}, clock)
 
-    @staticmethod
-    def _order(seed: int, epoch: int, count: int) -> Tensor:
-        return torch.randperm(count, generator=torch.Generator().manual_seed(derive_seed(seed, "order", epoch)))
+    def _score(self, split: TaskSplit) -> list[float]:
+        """Each lane's metric; NaN where its outputs were not finite."""
+        means = self.lanes.evaluate(feed_of(self.task, split).evaluation(self.lanes.candidates[0].batch_size), self.task.errors)
+        return [mean if math.isnan(mean) else self.task.summarise(mean) for mean in means]
 
     def _share(self, clock: float) -> float:
         """Every lane pays for its part of the time since ``clock``."""
@@ -189,18 +172,17 @@ class _Pack:
         return found
 
     def _validate(self, losses: Mapping[int, float], clock: float) -> None:
-        x, y = self.task.validation[:2]
-        outputs = self.lanes.outputs(x)
+        values = self._score(self.task.validation)
         bad = {
             k: f"validation outputs are not finite after epoch {lane.at.epoch + 1}"
-            for k, lane in enumerate(self.live)
-            if not torch.isfinite(outputs[k]).all()
+            for k, (lane, value) in enumerate(zip(self.live, values, strict=True))
+            if math.isnan(value)
         }
         self._share(clock)
-        for k, (lane, model) in enumerate(zip(self.live, self.lanes.models, strict=True)):
+        for k, (lane, model, value) in enumerate(zip(self.live, self.lanes.models, values, strict=True)):
             if k in bad:
                 continue
-            at, value = lane.at, self.task.score(outputs[k], y)
+            at = lane.at
             at.epoch += 1
             if _better(self.task, value, at.best_value):
                 at.best_value, at.best_epoch = value, at.epoch
@@ -208,7 +190,7 @@ class _Pack:
             lane.rows.append(Epoch(at.epoch, at.step, losses[lane.position], value, lane.spent - sum(row.seconds for row in lane.rows)))
         self.drop(bad)
 
-    def finish(self, test: tuple[Tensor, Tensor, Tensor | None] | None) -> list[LaneOutcome]:
+    def finish(self, test: TaskSplit | None) -> list[LaneOutcome]:
         """The outcomes, in the order of the starts; reads the test split, if it is given, with the best weights."""
         saved = [
             pack_state(model, self.lanes.memory_of(k), lane.at)
@@ -219,10 +201,7 @@ class _Pack:
             for lane, model in zip(self.live, self.lanes.models, strict=True):
                 if lane.at.best is not None:
                     model.load_state_dict(lane.at.best)
-            values = [
-                self.task.score(outputs, test[1]) if lane.at.best else None
-                for lane, outputs in zip(self.live, self.lanes.outputs(test[0]), strict=True)
-            ]
+            values = [score if lane.at.best else None for lane, score in zip(self.live, self._score(test), strict=True)]
         done = {lane.position: lane.outcome(None, data, value) for lane, data, value in zip(self.live, saved, values, strict=True)}
         return [outcome for _, outcome in sorted((done | self.failed).items())]
 
@@ -237,7 +216,7 @@ def train_lanes(
     start_epoch: int,
     stop_epoch: int,
     *,
-    test: tuple[Tensor, Tensor, Tensor | None] | None = None,
+    test: TaskSplit | None = None,
     timeout_s: float | None = None,
     device: str = "cpu",
     recompute: bool = False,
@@ -272,7 +251,7 @@ def train_lane(
     start_epoch: int,
     stop_epoch: int,
     *,
-    test: tuple[Tensor, Tensor, Tensor | None] | None = None,
+    test: TaskSplit | None = None,
     timeout_s: float | None = None,
     device: str = "cpu",
 ) -> LaneOutcome:

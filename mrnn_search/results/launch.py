@@ -44,6 +44,7 @@ def search(
     cpus_per_worker: float | None = None,
     gpus_per_worker: float | None = None,
     ray_address: str | None = None,
+    retries: int | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     command: str | None = None,
     fork: str | None = None,
@@ -62,6 +63,7 @@ def search(
         workers: how many; without it what the recipe's ``resources`` say, or one for each device, on a cluster as many as fit.
         cpus_per_worker, gpus_per_worker: what each is given; without them what the recipe's ``resources`` say.
         ray_address: "host:port" of a Ray cluster that executor "ray" joins, or "auto"; without it ``$RAY_ADDRESS``, or a local one.
+        retries: workers that a pack may lose before its lanes fail; without it what the recipe's ``resources`` say, 2.
         on_progress: called with a `Progress` after every change.
         command: how the caller would run it again; goes into the report.
         fork: name of a new study, which begins with what still counts of the trials of the recipe's own study: see
@@ -77,7 +79,7 @@ def search(
     """
     changes = {**(overrides or {}), **parts, **({} if name is None else {"name": name})}
     parsed = load_recipe(str(recipe), changes)
-    wanted = {"workers": workers, "cpus": cpus_per_worker, "gpus": gpus_per_worker}
+    wanted = {"workers": workers, "cpus": cpus_per_worker, "gpus": gpus_per_worker, "retries": retries}
     told = {**parsed.resources.model_dump(), **{key: value for key, value in wanted.items() if value is not None}}
     address = ray_address or (os.environ.get("RAY_ADDRESS") if executor == "ray" else None)
     make, resources = executors[executor], Resources(devices=devices, ray_address=address, **told)

@@ -15,7 +15,7 @@ from ..search.finalists import FINALIST
 from ..search.ledger import CONFIRMATION, Reader, Record, TrialView
 from ..search.parameter import gates_text
 from ..search.replay import uncollected
-from .columns import CURVES, LEADERBOARD, TRIALS, coefficients, frame
+from .columns import CURVES, LEADERBOARD, TRIALS, coefficients, frame_of
 from .convergence import Array, convergence, final
 from .selection import cross_fitted, means, oriented, p_against, probability_of_best, tied_with, winner
 from .stats import CLAIM_SEEDS, Difference, Interval, mean_interval, paired_difference
@@ -69,7 +69,7 @@ def trials_frame(ledger: Reader) -> pd.DataFrame:
     """
     groups = [group for group in ledger.groups() if group != CONFIRMATION]
     rows = (_trial(group, t) for group in groups for t in ledger.records(group) if "duplicate_of" not in t.user_attrs)
-    return frame(rows, {**TRIALS, **dict.fromkeys(coefficients(), "float64")})
+    return frame_of(rows, {**TRIALS, **dict.fromkeys(coefficients(), "float64")})
 
 
 def _trial(group: str, trial: Record) -> dict[str, Any]:
@@ -237,7 +237,7 @@ def leaderboard_frame(ledger: Reader) -> pd.DataFrame:
                 "role": done[0].role,
             }
         )
-    return frame(rows, {**LEADERBOARD, **dict.fromkeys(coefficients(), "float64")})
+    return frame_of(rows, {**LEADERBOARD, **dict.fromkeys(coefficients(), "float64")})
 
 
 def _spread(name: str, of: Interval | Difference | None) -> dict[str, float]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from .._registry import InputError, Registry
 from .packs import Pack, PackResult
 
-MAX_RETRIES = 2  # of a pack whose worker died: out of memory, killed, node lost. A wrong result is never retried.
+RETRIES = 2  # of a pack whose worker died: out of memory, killed, node lost. A wrong result is never retried.
 LOST_AFTER_S = 60.0  # without a sign of life, after which a worker counts as dead: stopped, swapped out, or cut off
 SLACK = 1e-6  # 1 / (1 / 49) is a little less than 49
 
@@ -24,7 +24,7 @@ class Executor(ABC):
     """Contract. Used from one thread, the driver's.
 
     * Every submitted pack comes back exactly once from `collect`, in any order. A pack whose worker dies, or is lost
-      (`LOST_AFTER_S`, `patience`), is run again, at most `MAX_RETRIES` times, then comes back as `failed_pack`; a pack is
+      (`LOST_AFTER_S`, `patience`), is run again, as many times as ``retries`` says, then comes back as `failed_pack`; a pack is
       idempotent, so running it twice is safe.
     * An error that a pack *raises* (a bug, missing data) is raised by `collect`; an error of a lane is in its outcome.
     * The result does not depend on the executor: same pack, same device, same bits.
@@ -68,6 +68,7 @@ class Resources:
         cpus: processors that each is given; it computes in one thread all the same, and loads its data in others.
         gpus: share of a GPU that each is given; None: its part of the device that it has.
         ray_address: of a Ray cluster ("host:port" or "auto"); None: this machine.
+        retries: workers that a pack may lose before its lanes fail: more where workers are taken away for reasons of others' own.
     """
 
     devices: str | None = None
@@ -75,6 +76,7 @@ class Resources:
     cpus: float = 1.0
     gpus: float | None = None
     ray_address: str | None = None
+    retries: int = RETRIES
 
     def __post_init__(self) -> None:
         """Raises InputError: a value that no machine has."""
@@ -84,6 +86,8 @@ class Resources:
             raise InputError(f"found {self.cpus:g}, allowed: a number > 0", "--cpus-per-worker")
         if self.gpus is not None and not 0 < self.gpus <= 1:
             raise InputError(f"found {self.gpus:g}, allowed: 0 < share of one GPU <= 1", "--gpus-per-worker")
+        if self.retries < 0:
+            raise InputError(f"found {self.retries}, allowed: a whole number >= 0", "--retries")
 
     def here(self) -> list[str]:
         """The device of each worker on this machine.
@@ -138,7 +142,7 @@ def local(resources: Resources) -> Executor:
 
     if resources.ray_address is not None:
         raise InputError("an address is for --executor ray", "--ray-address")
-    return LocalExecutor(resources.here())
+    return LocalExecutor(resources.here(), retries=resources.retries)
 
 
 @executors.register("ray")

@@ -35,7 +35,7 @@ from .._registry import InputError
 from ..cells.rules.base import define
 from ..cells.spec import Candidate
 from . import replay
-from .database import Database
+from .database import PENDING, Database
 from .journal import FileStorage
 from .sampler import Proposal
 from .soundness import problem
@@ -292,7 +292,7 @@ class Ledger(Reader):
         self._studies: dict[str, Study] = {SEARCH: self._main}
         self._finished: dict[tuple[str, int], TrialView] = {}  # a finished trial never changes: parsed once
         self._indices: dict[str, _Index] = {}
-        self._curves: dict[int, set[int]] = {}  # storage's number of a running trial -> epochs that are among its intermediate values
+        self._curves: dict[tuple[str, int], set[int]] = {}  # of a running trial: epochs that are among its intermediate values
 
     @classmethod
     def create(cls, storage: BaseStorage, name: str, recipe: Mapping[str, Any], meta: Mapping[str, Any], direction: Direction) -> Ledger:
@@ -420,14 +420,17 @@ class Ledger(Reader):
             system_attrs=dict(proposal.system_attrs) if proposal else {},
         )
         number = len(index.ids)
-        made = self.storage.create_new_trial(index.study, template_trial=template)
-        if self.storage.get_trial_id_from_study_id_trial_number(index.study, number) != made:
-            raise RuntimeError(f'study "{self.name}": another process adds trials to it')
-        index.ids.append(made)
+        if isinstance(self.storage, Database):
+            index.ids.append(PENDING)
+            self.storage.add(index.study, number, template, index.ids)
+        else:
+            index.ids.append(self.storage.create_new_trial(index.study, template_trial=template))
+            if self.storage.get_trial_id_from_study_id_trial_number(index.study, number) != index.ids[-1]:
+                raise RuntimeError("another process adds trials to this study")
         index.first.setdefault(candidate.candidate_id, number)
         template.number = number
         if twin is None:
-            self._curves[made] = set()
+            self._curves[group, number] = set()
         return self._view(group, template)
 
     def _index(self, group: str) -> _Index:
@@ -441,11 +444,14 @@ class Ledger(Reader):
         return self._indices[group]
 
     def together(self) -> AbstractContextManager[None]:
-        """What is written inside reaches the disk at the end, in one go; only a journal file makes use of it.
+        """What is written inside reaches the disk, or the database, at the end, in one go.
 
-        A process that is killed inside loses nothing. A power cut takes back what was last written, never what went before.
+        In a file, a process that is killed inside loses nothing, and a power cut takes back what was last written, never what went
+        before. In a database it is all or nothing.
         """
-        return self.storage.file.together() if isinstance(self.storage, FileStorage) else nullcontext()
+        if isinstance(self.storage, FileStorage):
+            return self.storage.file.together()
+        return self.storage.together() if isinstance(self.storage, Database) else nullcontext()
 
     def adopt(self, trial: TrialView, proposal: Proposal | None, origin: Mapping[str, Any]) -> None:
         """A trial of another ledger, as it stands, in one write: its number is the next of its group.
@@ -475,41 +481,34 @@ class Ledger(Reader):
         index.first.setdefault(trial.candidate_id, len(index.ids) - 1)
 
     def record(self, trial: TrialView, rung: Rung) -> TrialView:
-        """The lane reached its next rung: one record, then the curve for Optuna's own readers (in a database both at once)."""
+        """The lane reached its next rung: one record, then the curve for Optuna's own readers."""
         updated = dataclasses.replace(trial, rungs=(*trial.rungs, rung))
-        number, key, data = self._id(trial), f"rung/{len(trial.rungs)}", dataclasses.asdict(rung)
-        if isinstance(self.storage, Database):
-            curve = self._unwritten(updated)
-            self.storage.set_user_attr_and_curve(number, key, data, curve)
-            self._curves[number] |= curve.keys()
-        else:
-            with self.together():
-                self.storage.set_trial_user_attr(number, key, data)
-                self._write_curve(updated)
+        with self.together():
+            self.storage.set_trial_user_attr(self._id(trial), f"rung/{len(trial.rungs)}", dataclasses.asdict(rung))
+            self._write_curve(updated)
         return updated
 
     def _write_curve(self, trial: TrialView) -> None:
         """The recorded epochs as intermediate values; those that a killed process left out are added."""
-        number = self._id(trial)
-        for epoch, value in self._unwritten(trial).items():
-            self.storage.set_trial_intermediate_value(number, epoch, value)
-            self._curves[number].add(epoch)
-
-    def _unwritten(self, trial: TrialView) -> dict[int, float]:
-        """Epoch -> validation metric, of the recorded epochs that are not among the intermediate values."""
-        number = self._id(trial)
-        if number not in self._curves:
-            self._curves[number] = set(self.storage.get_trial(number).intermediate_values)
-        return {row[0]: row[3] for rung in trial.rungs for row in rung.rows if row[0] not in self._curves[number]}
+        number, key = self._id(trial), (trial.group, trial.number)
+        if key not in self._curves:
+            self._curves[key] = set(self.storage.get_trial(number).intermediate_values)
+        for rung in trial.rungs:
+            for epoch, _, _, value, _ in rung.rows:
+                if epoch not in self._curves[key]:
+                    self.storage.set_trial_intermediate_value(number, epoch, value)
+                    self._curves[key].add(epoch)
 
     def _id(self, trial: TrialView) -> int:
-        """The storage's own number of ``trial``."""
-        return self._index(trial.group).ids[trial.number]
+        """The storage's own number of ``trial``; a trial that is still to be written has none."""
+        number = self._index(trial.group).ids[trial.number]
+        assert number != PENDING
+        return number
 
     def _end(self, trial: TrialView, state: TrialState, value: float | None) -> None:
         """The last write of a trial: what `optuna.Study.tell` does, less what it reads."""
         self.storage.set_trial_state_values(self._id(trial), state, None if value is None else [value])
-        self._curves.pop(self._id(trial), None)
+        self._curves.pop((trial.group, trial.number), None)
 
     def finish(self, trial: TrialView) -> None:
         """The lane reached its last rung: COMPLETE."""

@@ -15,7 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 
-from .executors import LOST_AFTER_S, MAX_RETRIES, Executor, patience
+from .executors import LOST_AFTER_S, RETRIES, Executor, patience
 from .packs import Pack, PackResult
 from .worker import ENVIRONMENT, die_with, given_up, prepare_worker, run_pack
 
@@ -90,12 +90,13 @@ class LocalExecutor(Executor):
     Args:
         devices: one worker for each; a device may be named more than once.
         lost_after_s: see `LOST_AFTER_S`.
+        retries: of a pack whose worker died.
     """
 
-    def __init__(self, devices: Sequence[str], lost_after_s: float = LOST_AFTER_S) -> None:
+    def __init__(self, devices: Sequence[str], lost_after_s: float = LOST_AFTER_S, retries: int = RETRIES) -> None:
         # loky says so at each worker that it ends where neither psutil nor pgrep is installed; it kills it all the same
         warnings.filterwarnings("ignore", "Failed to kill subprocesses", UserWarning, r"loky\.")
-        self.slots = len(devices)
+        self.slots, self._retries = len(devices), retries
         self._waiting: deque[Pack] = deque()
         self._finished: deque[PackResult | Exception] = deque()
         self._deaths: Counter[str] = Counter()
@@ -164,7 +165,7 @@ class LocalExecutor(Executor):
 
     def _bereave(self, pack: Pack) -> None:
         self._deaths[pack.pack_id] += 1
-        if self._deaths[pack.pack_id] > MAX_RETRIES:
+        if self._deaths[pack.pack_id] > self._retries:
             self._finished.append(given_up(pack, self._deaths[pack.pack_id]))
         else:
             self._waiting.appendleft(pack)

@@ -32,7 +32,7 @@ from .._registry import InputError, StudyError
 from ..benchmarks import Benchmark
 from ..engine.heap import starting
 from .cluster import Share, check_address, compare, in_one_line, is_loopback, of_cluster, of_this_machine, versions
-from .executors import LOST_AFTER_S, MAX_RETRIES, Executor, Resources, patience
+from .executors import LOST_AFTER_S, Executor, Resources, patience
 from .mailbox import Mail, Mailbox
 from .packs import Pack, PackResult, data_of
 from .worker import ENVIRONMENT, given_up, prepare_worker, run_pack
@@ -209,7 +209,7 @@ class RayExecutor(Executor):
             here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
             actor: Any = ray.remote(num_cpus=0)(Mailbox)
             options = actor.options(name=name, scheduling_strategy=here)
-            self._mailbox = options.remote(MAX_RETRIES, MAX_REFUSALS * self.slots, lost_after_s)
+            self._mailbox = options.remote(resources.retries, MAX_REFUSALS * self.slots, lost_after_s)
             self._searcher = _Slots(self.slots)
             config = {
                 "mailbox": name,

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from .._registry import InputError, UnknownNameError
 from ..benchmarks import benchmarks
 from ..cells.presets import presets
+from .executors import RETRIES
 from .files import Place, display, read_yaml, resolve, shown
 from .overrides import diff, leaves, merged, parse_set
 from .pareto import COSTS, QUALITY
@@ -226,12 +227,13 @@ class WorkerResources(_Part):
     """What the study's workers are given; options of ``run`` come first. How a study is run is not what it is: the ledger does not know it.
 
     Attributes:
-        workers, cpus, gpus: see `mrnn_search.search.executors.Resources`.
+        workers, cpus, gpus, retries: see `mrnn_search.search.executors.Resources`.
     """
 
     workers: int | None = Field(default=None, ge=1, description="a whole number >= 1, or null")
     cpus: float = Field(default=1.0, gt=0, description="a number > 0")
     gpus: float | None = Field(default=None, gt=0, le=1, description="0 < gpus <= 1, or null")
+    retries: int = Field(default=RETRIES, ge=0, description="a whole number >= 0")
 
 
 def is_name(text: str) -> bool:
@@ -275,7 +277,7 @@ class Recipe(_Part):
     baselines: Baselines = Field(default=Baselines(), description="a mapping with cells, trials")
     confirmation: Confirmation = Field(description="a mapping with top, seeds, epochs")
     limits: Limits = Field(default=Limits(), description="a mapping with lane_seconds")
-    resources: WorkerResources = Field(default=WorkerResources(), description="a mapping with workers, cpus, gpus")
+    resources: WorkerResources = Field(default=WorkerResources(), description="a mapping with workers, cpus, gpus, retries")
 
     @field_validator("name")
     @classmethod

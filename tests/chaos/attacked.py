@@ -75,9 +75,9 @@ class Attacked:
         return code, said
 
     def command(self, executor: str = "local") -> subprocess.Popen[str]:
-        """The real command, with its workers."""
+        """The real command, with its workers. A pack may lose any number of them: how many lanes fail would depend on luck."""
         words = [sys.executable, "-m", "mrnn_search", "run", "smoke", "--executor", executor, "--devices", "cpu,cpu"]
-        words += ["--set", f"budget.trials={self.trials}", "--set", "confirmation.epochs=2"]
+        words += ["--set", f"budget.trials={self.trials}", "--set", "confirmation.epochs=2", "--retries", "1000"]
         words += ["--storage", self.url] if self.url is not None else []
         environment = {**os.environ, "MRNN_SEARCH_RUNS": str(self.runs)}
         pipe = subprocess.PIPE

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mrnn_search.cells import Candidate, CellSpec, preset
+from mrnn_search.engine.batches import Batch
 from mrnn_search.engine.lanes import ALIGNED, Lanes
 
 # Sizes at which torch's products of matrices and vectors, on the developers' machine, round by the address of what they read.
@@ -43,8 +44,9 @@ def test_awkward_sizes_in_any_place_bit_for_bit(spec: CellSpec, sizes: dict[str,
         lanes = Lanes([candidates[k] for k in members], members, inputs, outputs, loss)
         lanes.begin_epoch(0)
         for batch in x:
-            lanes.update([batch[k].clone() for k in members], [y[k] for k in members])
-        read = lanes.outputs(x[0, 0])
+            lanes.update([Batch.last(batch[k].clone(), y[k]) for k in members])
+        read: list[Tensor] = []
+        lanes.evaluate([Batch.last(x[0, 0], y[0])], lambda out, y: read.append(out) or out.double().sum(-1))  # type: ignore[func-returns-value]
         return {k: [*(p.detach() for p in model.parameters()), out] for k, model, out in zip(members, lanes.models, read, strict=True)}
 
     first, turned = train([0, 1, 2, 3, 4]), train([4, 3, 2, 1, 0])

@@ -13,13 +13,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mrnn_search.benchmarks import Benchmark, Split
 from mrnn_search.cells import Candidate, CellSpec, preset
+from mrnn_search.engine.batches import Batch
 from mrnn_search.engine.lanes import Lanes
 from mrnn_search.engine.model import SequenceModel
 from mrnn_search.engine.recurrent import parameter_groups
 from mrnn_search.engine.seeds import derive_seed
 from mrnn_search.engine.train import LaneStart, train_lane, train_lanes
 
+from .tasks import Characters, Ends, Notes, Signs, Words
 from .test_train import TASK, Sums
 
 CELLS = {
@@ -59,7 +62,14 @@ def pack_of(candidates: list[Candidate], seeds: list[int]) -> Lanes:
 def run(lanes: Lanes, seeds: list[int], first: int, last: int) -> torch.Tensor:
     """Updates ``first`` to ``last`` of every lane's own data; their losses (steps, K)."""
     data = [batches(seed, last)[first:] for seed in seeds]
-    return torch.tensor([lanes.update([x for x, _ in now], [y for _, y in now]) for now in zip(*data, strict=True)])
+    return torch.tensor([lanes.update([Batch.last(x, y) for x, y in now]) for now in zip(*data, strict=True)])
+
+
+def outputs_of(lanes: Lanes, batch: Batch) -> list[torch.Tensor]:
+    """Each lane's readouts in evaluation mode."""
+    seen: list[torch.Tensor] = []
+    lanes.evaluate([batch], lambda out, y: seen.append(out) or out.double().sum(-1))  # type: ignore[func-returns-value]
+    return seen
 
 
 def same(a: nn.Module, b: nn.Module) -> bool:
@@ -103,13 +113,13 @@ def test_alone_or_in_a_pack_bit_for_bit(spec: CellSpec, count: int, optimizer: s
     losses = run(pack, seeds, 0, 8)
     turned = pack_of(candidates[::-1], seeds[::-1])
     run(turned, seeds[::-1], 0, 8)
-    x = batches(99, 1)[0][0]
-    outputs = pack.outputs(x)
+    unseen = Batch.last(*batches(99, 1)[0])
+    outputs = outputs_of(pack, unseen)
     for k in range(count):
         alone = pack_of([candidates[k]], [seeds[k]])
         assert torch.equal(run(alone, [seeds[k]], 0, 8)[:, 0], losses[:, k])
         assert same(alone.models[0], pack.models[k]) and same(alone.models[0], turned.models[count - 1 - k])
-        assert torch.equal(alone.outputs(x)[0], outputs[k])
+        assert torch.equal(outputs_of(alone, unseen)[0], outputs[k])
 
 
 def test_lanes_with_optimizers_of_their_own_bit_for_bit() -> None:
@@ -190,24 +200,40 @@ def curve(outcome: object) -> object:
     return repr(replace(outcome, rows=rows, seconds=0.0))  # type: ignore[type-var]  # repr: NaN is NaN
 
 
-@pytest.mark.parametrize("base", ["lstm", "gru", "rnn", "orthogonal"])
-def test_checkpoints_and_curves_do_not_depend_on_the_pack(base: str) -> None:
+@pytest.mark.parametrize(
+    ("base", "rule", "task"),
+    [
+        ("lstm", "heavy_ball", Sums),
+        ("gru", "heavy_ball", Sums),
+        ("rnn", "heavy_ball", Sums),
+        ("orthogonal", "heavy_ball", Sums),
+        ("lstm", "heavy_ball", Ends),
+        ("gru", "adam", Signs),
+        ("orthogonal", "plain", Notes),
+        ("lstm", "nesterov", Characters),
+        ("rnn", "adam", Words),
+        ("orthogonal", "heavy_ball", Words),
+    ],
+)
+def test_checkpoints_and_curves_do_not_depend_on_the_pack(base: str, rule: str, task: type[Benchmark]) -> None:
     """Dropout draws from the lane's own stream; the pack changes between rungs; one lane diverges."""
     options = {"rebase": 3} if base == "orthogonal" else {}
-    spec = CellSpec(base, "heavy_ball", options=options)
+    spec, data = CellSpec(base, rule, options=options), task()
+    test = data.open_test() if task is not Sums else TASK.test
     candidates = [
-        Candidate(spec, hidden_size=6, num_layers=2, dropout=d, optimizer="sgd", clip=c, lr=lr, batch_size=48)
+        Candidate(spec, hidden_size=6, num_layers=2, dropout=d, optimizer="sgd", clip=c, lr=lr, batch_size=48 if task is Sums else 7)
         for d, c, lr in [(0.3, None, 1e-2), (0.0, None, 3e38), (0.1, 0.1, 1e-2), (0.0, 1.0, 3e-3)]
     ]
     starts = [LaneStart(c, seed) for seed, c in enumerate(candidates)]
-    pack = train_lanes(TASK, starts, 0, 1)
-    alone = [train_lane(TASK, s.candidate, s.seed, s.checkpoint, 0, 1) for s in starts]
+    pack = train_lanes(data, starts, 0, 1)
+    alone = [train_lane(data, s.candidate, s.seed, s.checkpoint, 0, 1) for s in starts]
     assert [curve(a) for a in alone] == [curve(p) for p in pack]
     assert pack[1].error is not None and "at epoch 1, step" in pack[1].error and pack[0].error is None
     on = [LaneStart(candidates[k], k, pack[k].checkpoint) for k in (3, 0)]
-    rest = train_lanes(TASK, on, 1, 3, test=TASK.test)
+    rest = train_lanes(data, on, 1, 3, test=test)
     for k, outcome in zip((3, 0), rest, strict=True):
-        whole = train_lane(TASK, candidates[k], k, None, 0, 3, test=TASK.test)
+        whole = train_lane(data, candidates[k], k, None, 0, 3, test=test)
+        assert outcome.error is None and outcome.test_value is not None and math.isfinite(outcome.test_value)
         assert (outcome.checkpoint, outcome.value, outcome.test_value) == (whole.checkpoint, whole.value, whole.test_value)
 
 
@@ -240,8 +266,7 @@ def test_a_thousand_packs_leave_nothing_behind() -> None:
     class Few(Sums):
         def __init__(self) -> None:
             super().__init__()
-            self.train = self.train[0][:8], self.train[1][:8]
-            self.validation = self.validation[0][:8], self.validation[1][:8]
+            self.train, self.validation = (Split(split.x[:8], split.y[:8]) for split in (self.train, self.validation))
 
     task, after = Few(), {}
     good = Candidate(preset("adam_lstm"), hidden_size=4, batch_size=8)

@@ -4,29 +4,28 @@ import math
 
 import pytest
 import torch
-from torch.nn import functional as F
 
+from mrnn_search.benchmarks import Classification, Split
 from mrnn_search.cells import Candidate, CellSpec, preset
 from mrnn_search.engine.recurrent import Recurrent
 from mrnn_search.engine.train import best_layer, derive_seed, train_lane
 
 
-class Sums:
+class Sums(Classification):
     """Is the sum of the sequence positive? Learnable in seconds."""
 
-    name, input_size, output_size, metric, direction = "sums", 2, 2, "accuracy", "maximize"
+    name, input_size, output_size = "sums", 2, 2
 
     def __init__(self):
         g = torch.Generator().manual_seed(0)
         x = torch.randn(400, 6, 2, generator=g)
         y = (x.sum((1, 2)) > 0).long()
-        self.train, self.validation, self.test = (x[:256], y[:256]), (x[256:328], y[256:328]), (x[328:], y[328:])
+        super().__init__({name: Split(x[a:b], y[a:b]) for name, a, b in (("train", 0, 256), ("validation", 256, 328))}, "")
+        self.test = Split(x[328:], y[328:])
 
-    def loss(self, outputs, y):
-        return F.cross_entropy(outputs, y)
-
-    def score(self, outputs, y):
-        return float((outputs.argmax(-1) == y).double().mean())
+    @classmethod
+    def load(cls, data_dir):
+        return cls()
 
 
 TASK = Sums()

@@ -256,6 +256,7 @@ def test_report_and_export_of_a_real_study(real_study: ms.Study, tmp_path: Path)
 def test_scores_of_the_ledger_are_those_of_the_exported_weights(real_study: ms.Study, tmp_path: Path) -> None:
     """The test score of the best seed, computed once more from its checkpoint: what the ledger says is what was trained."""
     from mrnn_search.benchmarks import load_benchmark
+    from mrnn_search.engine.batches import feed_of
     from mrnn_search.engine.checkpoint import best_model
     from mrnn_search.engine.lanes import Lanes
     from mrnn_search.search.checkpoints import Checkpoints
@@ -266,5 +267,6 @@ def test_scores_of_the_ledger_are_those_of_the_exported_weights(real_study: ms.S
         assert data is not None
         lane = Lanes([trial.candidate], [0], task.input_size, task.output_size, task.loss)
         lane.models[0].load_state_dict(best_model(data))
-        assert task.score(lane.outputs(task.validation[0])[0], task.validation[1]) == trial.value
-        assert task.score(lane.outputs(task.open_test()[0])[0], task.open_test()[1]) == trial.rungs[-1].test_value
+        for split, value in ((task.validation, trial.value), (task.open_test(), trial.rungs[-1].test_value)):
+            (mean,) = lane.evaluate(feed_of(task, split).evaluation(trial.candidate.batch_size), task.errors)
+            assert task.summarise(mean) == value

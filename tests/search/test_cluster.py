@@ -217,6 +217,7 @@ def test_what_does_not_fit_is_refused(resources: Resources, message: str) -> Non
         ({"cpus": float("nan")}, "--cpus-per-worker: found nan, allowed: a number > 0"),
         ({"gpus": 1.5}, "--gpus-per-worker: found 1.5, allowed: 0 < share of one GPU <= 1"),
         ({"gpus": 0.5, "devices": "cpu"}, "--gpus-per-worker: a share of a GPU is asked for; devices: cpu"),
+        ({"retries": -1}, "--retries: found -1, allowed: a whole number >= 0"),
     ],
 )
 def test_wrong_resources_are_refused(options: dict[str, Any], message: str) -> None:

@@ -19,7 +19,7 @@ import torch
 
 from mrnn_search._registry import InputError
 from mrnn_search.cells import Candidate, preset
-from mrnn_search.search.executors import MAX_RETRIES, Executor, Resources, executors
+from mrnn_search.search.executors import RETRIES, Executor, Resources, executors
 from mrnn_search.search.local import LocalExecutor
 from mrnn_search.search.mailbox import Mailbox
 from mrnn_search.search.packs import Lane, Pack, PackResult, train_pack
@@ -208,10 +208,10 @@ def test_a_pack_whose_workers_all_die_fails_and_the_others_do_not(executor: Exec
         kills += 1
     executor.submit(pack("after"))
     results += [*ended, *collect(executor, 1)]
-    assert kills > MAX_RETRIES  # on Ray a worker may be hit while it starts, before it has taken the pack
+    assert kills > RETRIES  # on Ray a worker may be hit while it starts, before it has taken the pack
     assert [result.pack_id for result in results] == ["before", "doomed", "after"]
     errors = [result.lanes[0].outcome.error for result in results]
-    assert errors == [None, f"worker died {MAX_RETRIES + 1} times (killed, out of memory, or lost)", None]
+    assert errors == [None, f"worker died {RETRIES + 1} times (killed, out of memory, or lost)", None]
 
 
 def test_a_worker_that_is_stopped_is_killed_and_its_pack_trained_elsewhere(executor: Executor, as_a_worker: None) -> None:

@@ -174,7 +174,7 @@ def test_layers_of_lanes_run_together(on_any_device, monkeypatch):
     layers = [Recurrent(CellSpec("lstm", rule), 3, 4, 2, execution="triton").to(DEVICE) for rule in ("adam", "ema", "adam")]
     assert [layer.plan_for().filters for layer in layers] == [False, True, False]
     x = [torch.randn(4, 2, 3, device=DEVICE) for _ in layers]
-    together = forward_lanes(layers, x, [None] * 3)
+    together, _ = forward_lanes(layers, x, [None] * 3)
     assert calls == [3, 3] and ruled == [2, 1, 2, 1]
     for layer, rows, y in zip(layers, x, together, strict=True):
         assert torch.equal(layer(rows)[0], y)
