@@ -11,8 +11,7 @@ import pandas as pd
 from ..cells.presets import preset
 from ..cells.rules.base import STANDARD, rules
 from ..cells.spec import Candidate
-from ..search.controls import is_control
-from ..search.finalists import FINALIST
+from ..search.controls import is_control, is_found
 from ..search.ledger import CONFIRMATION, Reader, Record, TrialView
 from ..search.parameter import gates_text
 from ..search.replay import uncollected
@@ -249,7 +248,7 @@ def reference_candidate(ledger: Reader) -> str | None:
         values = list(by_seed(item[1], "validation").values())
         return item[1][0].cell_id == lstm, sign * sum(values) / len(values)
 
-    baselines = [item for item in confirmed(ledger).items() if item[1][0].role != FINALIST and not is_control(item[1][0].role)]
+    baselines = [item for item in confirmed(ledger).items() if not is_found(item[1][0].role) and not is_control(item[1][0].role)]
     return max(baselines, key=merit)[0] if baselines else None
 
 
@@ -280,7 +279,7 @@ def leaderboard_frame(ledger: Reader) -> pd.DataFrame:
                 "seeds_failed": len(runs) - len(done),
                 "epochs": done[0].epochs,
                 "seconds": sum(r.seconds for t in done for r in t.rungs) / len(done),
-                "is_baseline": done[0].role != FINALIST,
+                "is_baseline": not is_found(done[0].role),
                 "role": done[0].role,
             }
         )

@@ -92,7 +92,19 @@ def write_report(path: Path, data: ReportData) -> Path:
     Raises:
         OSError: the file cannot be written; an older report is then left as it was.
     """
-    page = render(data)
+    return _write(path, render(data))
+
+
+def write_page(path: Path, template: str, **facts: Any) -> Path:
+    """Write another page, of a template of this package, as `write_report` does.
+
+    Raises:
+        OSError: the file cannot be written; an older page is then left as it was.
+    """
+    return _write(path, _template(template).render(**facts))
+
+
+def _write(path: Path, page: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # not tempfile: its files are for their owner only
     try:
@@ -132,11 +144,11 @@ def render(data: ReportData) -> str:
     )
 
 
-def _template() -> Template:
+def _template(name: str = "report.html.j2") -> Template:
     loader = PackageLoader("mrnn_search", "results")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"score": _score, "plain": _plain}
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _filled(frame: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from .._registry import InputError, UnknownNameError
 from ..cells.spec import CellSpec
 from ..engine.train import best_layer
 from ..search.checkpoints import Checkpoints
-from ..search.finalists import FINALIST
+from ..search.controls import is_found
 from ..search.journal import FileStorage
 from ..search.ledger import JournalReader, Ledger, Reader, TrialView
 from ..search.recipe import check_name
@@ -210,7 +210,7 @@ class Study:
     def _label(self, key: str) -> str:
         run = self._run_of(key)
         text = f"{run.candidate.spec.name} (hidden {run.candidate.hidden_size}, lr {run.candidate.lr:.3g})"
-        return f"the tuned {text}" if run.role != FINALIST else text
+        return text if is_found(run.role) else f"the tuned {text}"
 
     def _run_of(self, key: str) -> TrialView:
         return confirmed(self._ledger)[key][0]
