@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..results.study import Study
+    from ..results.suite import Suite
 
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or folder.")]
 StorageOption = Annotated[str | None, typer.Option("--storage", metavar="URL", help="Where its ledger is, if not in its folder.")]
@@ -69,14 +70,21 @@ CONTROLS = {
 SHORT_ID = 12  # hex digits of a cell's identity that people see; every verb takes them
 
 
-def load(name: str, storage: str | None) -> Study:
-    """The study, or an `InputError` that says what there is."""
-    from ..results.study import load_study
+def load(name: str, storage: str | None) -> Study | Suite:
+    """The study, of one benchmark or several, or an `InputError` that says what there is."""
+    from ..results.suite import load_study
 
     return load_study(name, storage=storage)
 
 
-def _table(name: str, about: str, read: Callable[[Study], pd.DataFrame], columns: dict[str, str] | None) -> Callable[..., None]:
+def load_one(name: str, storage: str | None, verb: str) -> Study:
+    """The study, or an `InputError`: of a study of several benchmarks ``verb`` takes one."""
+    from ..results.suite import only_one
+
+    return only_one(load(name, storage), verb)
+
+
+def _table(name: str, about: str, read: Callable[[Study | Suite], pd.DataFrame], columns: dict[str, str] | None) -> Callable[..., None]:
     """A verb that shows one of the study's tables; ``columns``: what people see of it."""
 
     def verb(
@@ -89,10 +97,13 @@ def _table(name: str, about: str, read: Callable[[Study], pd.DataFrame], columns
         storage: StorageOption = None,
     ) -> None:
         format = chosen(format, as_json)
-        frame = read(load(study, storage))
+        opened = load(study, storage)
+        frame = read(opened)
         if frame.empty and name == "leaderboard":
             say(f"no cell of {study} is confirmed yet; `mrnn-search trials {study}` shows what was screened")
-        write(for_people(select(frame, where, top), format), format, output, columns)
+        write(for_people(select(frame, where, top), format), format, output, shown_of(opened, name, columns))
+        if name == "leaderboard" and not frame.empty:
+            say(f"this is a {opened.label}")
 
     verb.__name__, verb.__doc__ = name, about
     return verb
@@ -116,10 +127,11 @@ def controls(
     from ..results.controls import controls_verdicts
 
     format = chosen(format, as_json)
-    frame = load(study, storage).controls()
+    opened = load(study, storage)
+    frame = opened.controls()
     if frame.empty:
         say(f"study {study} has no controls, or none confirmed yet; a recipe with controls: true has them")
-    write(for_people(frame, format), format, output, CONTROLS)
+    write(for_people(frame, format), format, output, shown_of(opened, "controls", CONTROLS))
     if format is Format.table and output is None:
         for line in controls_verdicts(frame):
             print(f"\n{line}")
@@ -133,7 +145,7 @@ def compare(
     storage: StorageOption = None,
 ) -> None:
     """Two confirmed cells side by side: paired difference over the seeds, and its interval."""
-    result = load(study, storage).compare(a, b)
+    result = load_one(study, storage, "compare").compare(a, b)
     if as_json:
         write_json(result.to_dict())
     else:
@@ -162,7 +174,8 @@ def export(
     """A confirmed cell as a folder: code (cell.py, needs torch only), weights, its scores, a model card."""
     if rank is not None and cell is not None:
         raise InputError("--rank and --cell together; give one of them")
-    print(load(study, storage).export(out, cell=cell) if cell is not None else load(study, storage).export(out, rank=rank or 1))
+    opened = load_one(study, storage, "export")
+    print(opened.export(out, cell=cell) if cell is not None else opened.export(out, rank=rank or 1))
 
 
 def dashboard(
@@ -175,9 +188,18 @@ def dashboard(
         from optuna_dashboard import run_server
     except ImportError:
         raise InputError("optuna-dashboard is not installed; pip install 'mrnn-search[dashboard]'") from None
-    opened = load(study, storage)
+    opened = load_one(study, storage, "dashboard")
     say(f"http://127.0.0.1:{port}/  (Ctrl-C ends it)")
     run_server(opened.storage, host="127.0.0.1", port=port)
+
+
+def shown_of(study: Study | Suite, table: str, columns: dict[str, str] | None) -> dict[str, str] | None:
+    """What people see of a table of ``study``: of a study over several benchmarks the benchmark, too, and its own leaderboard whole."""
+    from ..results.suite import Suite
+
+    if columns is None or not isinstance(study, Suite):
+        return columns
+    return None if table == "leaderboard" else {"benchmark": "benchmark", **columns}
 
 
 def for_people(frame: pd.DataFrame, format: Format) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ class Suite:
         Of a cell that is confirmed with more than one set of hyper-parameters, the best on validation counts. Controls do not: they
         are made for one finalist each.
         """
-        found: dict[str, dict[str, Mapping[str, Any]]] = {}
+        found: dict[str, dict[str, dict[Hashable, Any]]] = {}
         for benchmark, study in self.studies.items():
             board = study.leaderboard()
             for row in board[~board["role"].map(is_control)].to_dict("records"):  # best first
@@ -93,9 +93,10 @@ class Suite:
                 for b, row in rows.items()
             ]
         )
-        by_split = (rank_over_benchmarks(means.rename(columns={f"{split}_mean": "mean"})) for split in ("val", "test"))
+        validation, test = (rank_over_benchmarks(means.rename(columns={f"{split}_mean": "mean"})) for split in ("val", "test"))
         baselines = frozenset(cell for cell, rows in whole.items() if any(row["is_baseline"] for row in rows.values()))
-        return Rankings(*by_split, {cell: next(iter(rows.values()))["name"] for cell, rows in whole.items()}, baselines, means)
+        names = {cell: str(next(iter(rows.values()))["name"]) for cell, rows in whole.items()}
+        return Rankings(validation, test, names, baselines, means)
 
     def leaderboard(self) -> pd.DataFrame:
         """The cells that were confirmed on every benchmark, one row each, in the order of their mean rank on validation.
@@ -169,9 +170,8 @@ class Suite:
     def report(self, path: str | Path | None = None) -> Path:
         """Write the report of every study, and a page with the ranking over all; without ``path``, ``report.html`` in the folder."""
         where = Path(path) if path is not None else self.folder / "report.html"
-        reports = {
-            benchmark: os.path.relpath(study.report().absolute(), where.absolute().parent) for benchmark, study in self.studies.items()
-        }
+        here = where.absolute().parent
+        reports = {benchmark: os.path.relpath(study.report().absolute(), here) for benchmark, study in self.studies.items()}
         return write_page(
             where,
             "suite.html.j2",
@@ -208,8 +208,8 @@ def load_study(study: str | Path, *, storage: str | None = None) -> Study | Suit
         members = {str(benchmark): check_name(str(name)) for benchmark, name in told["studies"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"is damaged: {type(error).__name__}: {error}; the same run command writes it again", str(folder / FILE)) from None
-    where = (lambda name: name) if storage is not None else (lambda name: folder.parent / name)
-    return Suite(folder.name, {benchmark: load_one(where(name), storage=storage) for benchmark, name in members.items()}, folder)
+    studies = {b: load_one(name if storage is not None else folder.parent / name, storage=storage) for b, name in members.items()}
+    return Suite(folder.name, studies, folder)
 
 
 def remember_suite(recipe: SuiteRecipe) -> Path:
