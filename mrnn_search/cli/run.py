@@ -13,7 +13,7 @@ import typer
 
 from .._registry import InputError
 from .exits import FAILED, INTERRUPTED, say
-from .study import LEADERBOARD, for_people
+from .study import LEADERBOARD, for_people, shown_of
 from .tables import Format, FormatOption, JsonOption, chosen, show, write, write_json
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _finish_suite(suite: Suite, worked: bool, format: Format) -> None:
     if board.empty:
         say(f"no cell could be confirmed on every benchmark; `mrnn-search trials {suite.name}` says why")
         raise typer.Exit(FAILED)
-    write(for_people(board, format), format, None, None)
+    write(for_people(board, format), format, None, shown_of(suite, "leaderboard", LEADERBOARD))
     if format is Format.table:
         print(f"\n{suite.verdict()}", flush=True)
     say(f"\nthis is a {suite.label}")

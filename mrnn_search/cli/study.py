@@ -52,6 +52,15 @@ TRIALS = {
     "seconds": "seconds",
     "error": "error",
 }
+SUITE = {  # then the test means of each benchmark
+    "rank": "rank",
+    "name": "cell",
+    "is_baseline": "baseline",
+    "val_mean_rank": "mean rank: validation",
+    "test_mean_rank": "test",
+    "test_score": "score",
+    "tied_with_best": "tied",
+}
 CONTROLS = {
     "name": "cell",
     "control": "control",
@@ -194,12 +203,14 @@ def dashboard(
 
 
 def shown_of(study: Study | Suite, table: str, columns: dict[str, str] | None) -> dict[str, str] | None:
-    """What people see of a table of ``study``: of a study over several benchmarks the benchmark, too, and its own leaderboard whole."""
+    """What people see of a table of ``study``: of a study over several benchmarks the benchmark, too, and a leaderboard of its own."""
     from ..results.suite import Suite
 
     if columns is None or not isinstance(study, Suite):
         return columns
-    return None if table == "leaderboard" else {"benchmark": "benchmark", **columns}
+    if table != "leaderboard":
+        return {"benchmark": "benchmark", **columns}
+    return {**SUITE, **{f"{benchmark} test": benchmark for benchmark in study.studies}, "cell_id": "id"}
 
 
 def for_people(frame: pd.DataFrame, format: Format) -> pd.DataFrame:
