@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ..engine.heap import huge_pages, starting
-from ..engine.memory import pack_bytes
+from ..engine.memory import Sizes, pack_bytes
 from ..engine.planner import Place, Plan, plan
 from .crews import UPDATES_PER_CANDIDATE, Crew, Harvest, Teams, usual_crews
 from .machine import describe
@@ -214,8 +214,10 @@ def explain(settings: Settings) -> list[dict[str, Any]]:
         chosen, s = planned(setting), setting.shape
         row: dict[str, Any] = {"shape": shape, "base": setting.base, "rule": setting.rule, "execution": chosen.kernel, "why": chosen.reason}
         for lanes in settings.lanes:
-            sizes = setting.candidates(lanes), s.steps, s.inputs, CLASSES, setting.device
-            kept, again = (round(pack_bytes(*sizes, recompute) / 2**20) for recompute in (False, True))
+            sizes = Sizes(s.steps, s.inputs, CLASSES, reads=1 if setting.loss == "last" else s.steps)
+            kept, again = (
+                round(pack_bytes(setting.candidates(lanes), sizes, setting.device, recompute) / 2**20) for recompute in (False, True)
+            )
             row[f"MiB at K={lanes}"] = kept
             row[f"MiB at K={lanes}, recomputed"] = again if again < kept else None
         rows.append(row)

@@ -19,6 +19,7 @@ from ..cells.bases.base import bases
 from ..cells.spec import Candidate
 from ..engine.batches import Batch
 from ..engine.lanes import Lanes
+from ..engine.losses import cross_entropy
 from ..engine.train import SequenceModel
 from .loop import LoopModel
 from .setting import CLASSES, Setting, classification_loss
@@ -74,7 +75,7 @@ def engine(setting: Setting, lanes: int) -> Side:
     """This package: K candidates in lockstep."""
     x, y = setting.batch(lanes)  # (K, B, T, I), (K, B)
     candidates = setting.candidates(lanes)
-    pack = Lanes(candidates, list(range(lanes)), setting.shape.inputs, CLASSES, classification_loss, setting.device)
+    pack = Lanes(candidates, list(range(lanes)), setting.shape.inputs, CLASSES, cross_entropy, setting.device)
     x.requires_grad_()
 
     def batch(x: Tensor, y: Tensor) -> Batch:

@@ -10,6 +10,7 @@ import math
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..engine.losses import cross_entropy
 from .base import Benchmark
 
 
@@ -20,7 +21,7 @@ class Classification(Benchmark):
     direction = "maximize"
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(outputs, y)
+        return cross_entropy(outputs, y)
 
     def errors(self, outputs: Tensor, y: Tensor) -> Tensor:
         return (outputs.argmax(-1) == y).double()
@@ -77,7 +78,7 @@ class _NextToken(Benchmark):
     reads = "every"
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(outputs, y)
+        return cross_entropy(outputs, y)
 
     def errors(self, outputs: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(outputs, y, reduction="none").double()

@@ -74,12 +74,12 @@ class Sequences:
 
     def __init__(self, split: TaskSplit, reads: str) -> None:
         self._x, self._y, self._lengths, self._every = split.x, split.y, split.lengths, reads == "every"
-        self._ignores = self._every and not self._y.is_floating_point() and bool((self._y == IGNORED).any())
-        if self._ignores:
+        self._whole = counts_all(split, reads)
+        if self._every and not self._whole and not self._y.is_floating_point():
             counted = self._y != IGNORED
             if self._lengths is not None:
                 counted &= torch.arange(counted.shape[1], device=counted.device) < self._lengths[:, None]
-            empty = (~counted.flatten(1).any(1)).nonzero()
+            empty = (~counted.any(1)).nonzero()
             if len(empty):
                 raise ValueError(f"sequence {int(empty[0])} has no target that is read")
 
@@ -100,18 +100,13 @@ class Sequences:
             x, y = self._x[rows], self._y[rows]
             if not self._every:
                 return Batch.last(x, y)
-            return self._counted(x, y, None) if self._ignores else Batch.every(x, y)
+            return Batch.every(x, y) if self._whole else _reading(x, _time_first(y), None)
         last = self._lengths[rows] - 1
         steps = torch.arange(int(last.max()) + 1, device=last.device)
         x, y = self._x[rows[:, None], steps.minimum(last[:, None])], self._y[rows]
         if not self._every:
             return Batch(x, y, last * len(rows) + torch.arange(len(rows), device=last.device))
-        return self._counted(x, y[:, : len(steps)], steps[:, None] <= last)
-
-    @staticmethod
-    def _counted(x: Tensor, y: Tensor, there: Tensor | None) -> Batch:
-        """``there`` (T, B): which steps are a sequence's own; None: all."""
-        return _reading(x, _time_first(y), None if there is None else there.flatten())
+        return _reading(x, _time_first(y[:, : len(steps)]), (steps[:, None] <= last).flatten())
 
 
 class Streams:
@@ -161,6 +156,11 @@ class Streams:
             yield batch
 
 
+def counts_all(split: TaskSplit, reads: str) -> bool:
+    """Do all T steps of every sequence count?"""
+    return split.lengths is None and (reads == "last" or split.y.is_floating_point() or not bool((split.y == IGNORED).any()))
+
+
 def feed_of(task: Task, split: TaskSplit) -> Feed:
     """The batches of a split of ``task``."""
     return Sequences(split, task.reads) if task.window is None else Streams(split, task.window)
@@ -176,5 +176,7 @@ def _reading(x: Tensor, y: Tensor, there: Tensor | None) -> Batch:
     counted = torch.ones(len(y), dtype=torch.bool, device=y.device) if there is None else there
     if not y.is_floating_point():
         counted = counted & (y != IGNORED)
+    if counted.all():
+        return Batch(x, y, slice(None))
     reads = counted.nonzero().squeeze(1)
     return Batch(x, y[reads], reads)

@@ -27,6 +27,7 @@ from .state import State
 # Numbers: each parameter begins at a multiple of 64 bytes, as a tensor of its own would. Products of matrices and vectors round
 # differently by the address of what they read, and without this an address would depend on the lane's place in the pack.
 ALIGNED = 16
+HEAD_NUMBERS = 2**22  # of readouts that are there at once, of as many lanes as that is; of a lane at least
 
 
 class Lanes:
@@ -126,19 +127,39 @@ class Lanes:
             its entry of `norms` says so.
         """
         self._mode(True)
-        readouts, ends = self._readouts(batches, self.states)
+        reads, ends = self._reads(batches, self.states)
         self.states = None if ends is None else [end.detach() for end in ends]
-        losses = [self.loss(out, batch.y) for out, batch in zip(readouts, batches, strict=True)]
-        values: list[float] = torch.stack([loss.detach() for loss in losses]).tolist()
-        good = [loss for loss, value in zip(losses, values, strict=True) if math.isfinite(value)]
         self.grads.zero_()
-        if good:
-            torch.autograd.backward(good)
+        values, gradients = self._heads(reads, [batch.y for batch in batches])
+        fine = [k for k, value in enumerate(values) if math.isfinite(value)]
+        if fine:
+            torch.autograd.backward([reads[k] for k in fine], [gradients[k] for k in fine])
         own = [row[:width] for row, width in zip(self.grads, self.widths, strict=True)]
         self.norms = clip(own, [c.clip for c in self.candidates])
         self.step += 1
-        self._move([math.isfinite(v) and (n is None or math.isfinite(n)) for v, n in zip(values, self.norms, strict=True)])
+        self._move([k in fine and (norm is None or math.isfinite(norm)) for k, norm in enumerate(self.norms)])
         return values
+
+    def _heads(self, reads: Sequence[Tensor], y: Sequence[Tensor]) -> tuple[list[float], list[Tensor]]:
+        """The loss of each lane, and its gradient in what is read, (M, H) each; those of the readouts go to the tables.
+
+        As many lanes at a time as `HEAD_NUMBERS` says: readouts of words need far more memory than what is read.
+        """
+        leaves = [read.detach().requires_grad_() for read in reads]
+        at_once, losses = head_lanes(max(len(read) for read in reads) * self.models[0].readout.out_features), list[Tensor]()
+        for first in range(0, len(self), at_once):
+            members = slice(first, first + at_once)
+            parts = [
+                self.loss(model.readout(leaf), target)
+                for model, leaf, target in zip(self.models[members], leaves[members], y[members], strict=True)
+            ]
+            torch.autograd.backward(parts)
+            losses += [part.detach() for part in parts]
+        values: list[float] = torch.stack(losses).tolist()
+        for row, value in zip(self.grads, values, strict=True):
+            if not math.isfinite(value):
+                row.zero_()
+        return values, [leaf.grad for leaf in leaves if leaf.grad is not None]
 
     @torch.no_grad()
     def _move(self, live: Sequence[bool]) -> None:
@@ -179,9 +200,9 @@ class Lanes:
         sums, count = [0.0] * len(self), 0
         states: list[State] | None = None
         for batch in batches:
-            readouts, states = self._readouts([batch] * len(self), states)
+            reads, states = self._reads([batch] * len(self), states)
             count += len(batch.y)
-            found = [errors(out, batch.y).sum() if out.isfinite().all() else out.new_tensor(math.nan).double() for out in readouts]
+            found = [_total(errors, model.readout(read), batch.y) for model, read in zip(self.models, reads, strict=True)]
             sums = [total + error for total, error in zip(sums, torch.stack(found).tolist(), strict=True)]
         return [total / count for total in sums]
 
@@ -190,15 +211,30 @@ class Lanes:
             if model.training != training:  # walks all modules
                 model.train(training)
 
-    def _readouts(self, batches: Sequence[Batch], states: Sequence[State] | None) -> tuple[list[Tensor], list[State] | None]:
-        """Of each lane what is read, (M, output_size); and, if states are carried, where it goes on from."""
+    def _reads(self, batches: Sequence[Batch], states: Sequence[State] | None) -> tuple[list[Tensor], list[State] | None]:
+        """Of each lane the outputs that are read, (M, H); and, if states are carried, where it goes on from."""
         x = [model.inputs(batch.x.transpose(0, 1)).contiguous() for model, batch in zip(self.models, batches, strict=True)]
         layers = [model.layer for model in self.models]
         if self.carries and states is None:
             states = [zero_state(layer, rows) for layer, rows in zip(layers, x, strict=True)]
         hidden, ends = forward_lanes(layers, x, self.generators, self.recompute, states)
-        readouts = [model.readout(rows.flatten(0, 1)[batch.reads]) for model, rows, batch in zip(self.models, hidden, batches, strict=True)]
-        return readouts, ends if self.carries else None
+        return [_read(rows, batch.reads) for rows, batch in zip(hidden, batches, strict=True)], ends if self.carries else None
+
+
+def head_lanes(numbers: int) -> int:
+    """How many lanes' readouts of ``numbers`` numbers are made at a time."""
+    return max(1, HEAD_NUMBERS // numbers)
+
+
+def _read(hidden: Tensor, reads: Tensor | slice) -> Tensor:
+    """(T, B, H) -> (M, H)."""
+    rows = hidden.flatten(0, 1)
+    return rows[reads] if isinstance(reads, slice) else rows.index_select(0, reads)  # whose gradient takes a third of indexing's time
+
+
+def _total(errors: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, y: Tensor) -> Tensor:
+    """The sum of errors, () float64; NaN if an output is not finite."""
+    return errors(outputs, y).sum() if outputs.isfinite().all() else outputs.new_tensor(math.nan, dtype=torch.float64)
 
 
 def _initial(candidate: Candidate, seed: int, input_size: int, output_size: int, vocabulary: int | None) -> SequenceModel:

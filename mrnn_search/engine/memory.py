@@ -1,6 +1,6 @@
 """What a pack of lanes needs at its peak, in bytes, before it starts; and how much there is.
 
-Shapes: K lanes, P parameters of a lane, T time, B batch, I input, H hidden, G gate blocks.
+Shapes: K lanes, P parameters of a lane, T time, B batch, I input, H hidden, G gate blocks, O readout.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from ..cells.bases.base import bases
 from ..cells.describe import num_parameters
 from ..cells.reference import rule_channels
 from ..cells.spec import Candidate
-from .batches import MIN_EVALUATION_BATCH
+from .batches import EVALUATION_STREAMS, MIN_EVALUATION_BATCH, counts_all
+from .lanes import head_lanes
 from .native.build import Native, native
 from .native.recurrence import saved_floats, scratch_floats
 from .optimizers import MEMORY
 from .planner import Place, Plan, plan
+from .task import Task
 
 FLOAT = 4
 SHARE = 0.8  # of the free memory that packs may take: other processes want some, and estimates are estimates
@@ -36,23 +38,67 @@ HOLES = {"lstm": 1.2, "gru": 0.9}
 MAP_MATRICES = 27  # (H, H) in float64 that the map to an orthogonal matrix keeps for its gradient, and what that needs
 
 
-def pack_bytes(candidates: Sequence[Candidate], steps: int, inputs: int, outputs: int, device: str = "cpu", recompute: bool = False) -> int:
+HEAD_TENSORS = 4  # of the size of a readout: it, what a loss keeps, and the gradients of both
+
+
+class Sizes(NamedTuple):
+    """Of a task, as far as memory depends on it.
+
+    Attributes:
+        steps, inputs, outputs: T of an update, I, and O.
+        reads: of a sequence, at most: 1 or T.
+        vocabulary: 0: inputs are numbers.
+        carried: states are carried from one update to the next.
+        gathered: reads are picked out: some steps do not count.
+    """
+
+    steps: int
+    inputs: int
+    outputs: int
+    reads: int = 1
+    vocabulary: int = 0
+    carried: bool = False
+    gathered: bool = False
+
+    @classmethod
+    def of(cls, task: Task) -> Sizes:
+        """Those of ``task``; T is that of its longest sequence."""
+        carried = task.window is not None
+        steps = len(task.train.x) if carried else task.train.x.shape[1]
+        steps = min(steps, task.window) if task.window is not None else steps
+        reads = steps if task.reads == "every" else 1
+        gathered = not counts_all(task.train, task.reads)
+        return cls(steps, task.input_size, task.output_size, reads, task.vocabulary or 0, carried, gathered)
+
+    def batch(self, candidate: Candidate) -> int:
+        """B of an update or of an evaluation, whichever is larger."""
+        return max(candidate.batch_size, EVALUATION_STREAMS if self.carried else MIN_EVALUATION_BATCH)
+
+    def plan(self, candidate: Candidate, device: str) -> Plan:
+        """How the candidate's layers run."""
+        place = Place(device, torch.float32, candidate.hidden_size, rule_state=self.carried)
+        return plan(candidate.spec, place=place)
+
+
+def pack_bytes(candidates: Sequence[Candidate], sizes: Sizes, device: str = "cpu", recompute: bool = False) -> int:
     """The peak of training these lanes together, without the data and without what the process has loaded.
 
     Args:
-        steps, inputs, outputs: T, I, and the readout's width.
         recompute: as of `Lanes`.
     """
-    lanes = sum(lane_bytes(c, steps, inputs, outputs, device, recompute) for c in candidates)
-    return lanes + FLOAT * _scratch(candidates, steps, inputs, device, recompute)
+    lanes = sum(lane_bytes(c, sizes, device, recompute) for c in candidates)
+    return lanes + FLOAT * _scratch(candidates, sizes, device, recompute)
 
 
-def lane_bytes(candidate: Candidate, steps: int, inputs: int, outputs: int, device: str = "cpu", recompute: bool = False) -> int:
+def lane_bytes(candidate: Candidate, sizes: Sizes, device: str = "cpu", recompute: bool = False) -> int:
     """What each further lane adds; arguments as of `pack_bytes`."""
-    spec, hidden, batch = candidate.spec, candidate.hidden_size, max(candidate.batch_size, MIN_EVALUATION_BATCH)
+    spec, hidden, batch = candidate.spec, candidate.hidden_size, sizes.batch(candidate)
+    steps, inputs = sizes.steps, sizes.inputs
     base, rows = bases[spec.base], steps * batch
-    chosen = plan(spec, place=Place(device, torch.float32, hidden))
-    numbers, floats = (hidden + 1) * outputs, (1.0 if chosen.filters else 2.0) * rows * inputs  # the readout; the batch, in both orders
+    chosen = sizes.plan(candidate, device)
+    numbers = (hidden + 1) * sizes.outputs + sizes.vocabulary * inputs
+    floats = (1.0 if chosen.filters else 2.0) * rows * inputs  # the batch, in both orders; or what is embedded, and its gradient
+    floats += 2 * sizes.reads * batch * hidden if sizes.gathered else 0
     for width in [inputs] + [hidden] * (candidate.num_layers - 1):
         numbers += num_parameters(spec, width, hidden)
         if base.orthogonal:
@@ -82,18 +128,21 @@ def _kept(candidate: Candidate, chosen: Plan, inputs: int) -> float:
     return outputs + STEP_TENSORS * gates + rule * rule_channels(spec, hidden)
 
 
-def _scratch(candidates: Sequence[Candidate], steps: int, inputs: int, device: str, recompute: bool) -> int:
-    """Floats that a pack needs once, for the length of a call or for one lane after the other."""
+def _scratch(candidates: Sequence[Candidate], sizes: Sizes, device: str, recompute: bool) -> int:
+    """Floats that a pack needs once, for the length of a call or for some lanes after others."""
     c = min(candidates, key=lambda c: c.spec.rule_type.program.plain)
-    chosen, base = plan(c.spec, place=Place(device, torch.float32, c.hidden_size)), bases[c.spec.base]
-    batch = max(c.batch_size, MIN_EVALUATION_BATCH)
-    widest = max(inputs, c.hidden_size if c.num_layers > 1 else 0) + 1
+    chosen, base = sizes.plan(c, device), bases[c.spec.base]
+    steps, batch = sizes.steps, sizes.batch(c)
+    widest = max(sizes.inputs, c.hidden_size if c.num_layers > 1 else 0) + 1
     channels = 2 * widest if chosen.filters else 0 if c.spec.rule_type.program.plain else base.gates * c.hidden_size
+    readout = sizes.reads * batch * sizes.outputs
+    heads = HEAD_TENSORS * readout * min(len(candidates), head_lanes(readout))
     drive = steps * batch * channels  # gradients, and what is made on the way
     family = base.family(c.spec.options)
     if chosen.kernel != "fused" or family is None or not isinstance(native(), Native):
-        return drive
-    return drive + scratch_floats(family, steps, batch, widest, c.hidden_size, len(candidates), torch.get_num_threads(), recompute)
+        return max(drive, heads)
+    kernel = scratch_floats(family, steps, batch, widest, c.hidden_size, len(candidates), torch.get_num_threads(), recompute)
+    return max(drive + kernel, heads)
 
 
 class Part(NamedTuple):
@@ -103,28 +152,26 @@ class Part(NamedTuple):
     recompute: bool
 
 
-def arrange(candidates: Sequence[Candidate], steps: int, inputs: int, outputs: int, limit: int, device: str = "cpu") -> list[Part]:
+def arrange(candidates: Sequence[Candidate], sizes: Sizes, limit: int, device: str = "cpu") -> list[Part]:
     """The fewest parts of a pack that fit into ``limit`` bytes each; those recompute that would not fit otherwise.
 
     See `split`; other arguments as of `pack_bytes`.
     """
-    kept, again = (split(candidates, steps, inputs, outputs, limit, device, recompute) for recompute in (False, True))
+    kept, again = (split(candidates, sizes, limit, device, recompute) for recompute in (False, True))
     parts = again if len(again) < len(kept) else kept
     found = []
     for part in parts:
         members = candidates[part.start : part.stop]
-        needed, less = (pack_bytes(members, steps, inputs, outputs, device, recompute) for recompute in (False, True))
+        needed, less = (pack_bytes(members, sizes, device, recompute) for recompute in (False, True))
         found.append(Part(part, needed > max(limit, less)))
     return found
 
 
-def split(
-    candidates: Sequence[Candidate], steps: int, inputs: int, outputs: int, limit: int, device: str = "cpu", recompute: bool = False
-) -> list[range]:
+def split(candidates: Sequence[Candidate], sizes: Sizes, limit: int, device: str = "cpu", recompute: bool = False) -> list[range]:
     """Consecutive parts of a pack that fit into ``limit`` bytes each; a lane that does not fit alone is a part of its own."""
     parts, first = [], 0
     for last in range(1, len(candidates) + 1):
-        if last - first > 1 and pack_bytes(candidates[first:last], steps, inputs, outputs, device, recompute) > limit:
+        if last - first > 1 and pack_bytes(candidates[first:last], sizes, device, recompute) > limit:
             parts.append(range(first, last - 1))
             first = last - 1
     return [*parts, range(first, len(candidates))]

@@ -17,7 +17,7 @@ from ..benchmarks import Benchmark, load_benchmark
 from ..benchmarks.base import Split
 from ..benchmarks.sealed import Permit
 from ..cells.spec import Candidate
-from ..engine.memory import arrange, free_bytes
+from ..engine.memory import Sizes, arrange, free_bytes
 from ..engine.train import LaneOutcome, LaneStart, train_lanes
 
 SPLIT = "in a part of its pack, which could not run whole"
@@ -121,8 +121,7 @@ def train_pack(pack: Pack, device: str = "cpu", task: Benchmark | None = None) -
     """
     task = task or data_of(pack, device)
     test = task.open_test(*(lane.permit for lane in pack.lanes)) if pack.read_test else None
-    _, steps, inputs = task.train[0].shape
-    parts = arrange([lane.candidate for lane in pack.lanes], steps, inputs, task.output_size, free_bytes(device), device)
+    parts = arrange([lane.candidate for lane in pack.lanes], Sizes.of(task), free_bytes(device), device)
     outcomes = [o for part, recompute in parts for o in _train(pack, task, pack.lanes[part.start : part.stop], test, device, recompute)]
     lanes = tuple(LaneResult(lane.key, outcome, outcome.seconds) for lane, outcome in zip(pack.lanes, outcomes, strict=True))
     return PackResult(pack.pack_id, lanes, f"{platform.node()}:{os.getpid()}", device, task.test.fingerprint if pack.read_test else None)

@@ -6,11 +6,11 @@ Differences from Optuna's `JournalStorageReplayResult`: none in what both keep; 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 # Optuna's JournalOperation
 CREATE_STUDY, DELETE_STUDY, STUDY_USER_ATTR, STUDY_SYSTEM_ATTR, CREATE_TRIAL, PARAM, STATE = range(7)
 INTERMEDIATE, USER_ATTR, SYSTEM_ATTR, DISCARD = range(7, 11)
+BLOCK = 2**20  # bytes that are parsed at once
 SKIPPED = tuple(f'{{"op_code":{code},'.encode() for code in (PARAM, INTERMEDIATE, SYSTEM_ATTR))
 
 
@@ -76,23 +77,40 @@ class Replay:
                 self._read(file)
 
     def _read(self, file: BinaryIO) -> None:
-        for line in file:
-            if not line.endswith(b"\n"):
+        while lines := file.readlines(BLOCK):
+            whole = lines if lines[-1].endswith(b"\n") else lines[:-1]
+            numbered = [(self._line + n, line) for n, line in enumerate(whole, start=1) if not line.startswith(SKIPPED)]
+            for number, log in self._parsed(numbered):
+                self._apply(number, log)
+            self._line += len(whole)
+            self._offset += sum(map(len, whole))
+            if len(whole) < len(lines):
                 break
-            self._line += 1
-            if not line.startswith(SKIPPED):
-                self._apply(line)
-            self._offset += len(line)
 
-    def _apply(self, line: bytes) -> None:
+    def _parsed(self, lines: Sequence[tuple[int, bytes]]) -> Iterator[tuple[int, Any]]:
+        """Line numbers and records. All at once, which takes half of the time; one by one where that says only that something is wrong."""
+        with contextlib.suppress(ValueError):
+            logs = json.loads(b"[" + b",".join(line for _, line in lines) + b"]")
+            if len(logs) == len(lines):
+                yield from zip((number for number, _ in lines), logs, strict=True)
+                return
+        for number, line in lines:
+            try:
+                yield number, json.loads(line)
+            except ValueError as error:
+                raise self._wrong(number, error) from None
+
+    def _wrong(self, number: int, error: Exception) -> ValueError:
+        self._inode = None
+        return ValueError(f"line {number}: {type(error).__name__} {error}")
+
+    def _apply(self, number: int, log: Any) -> None:
         try:
-            log = json.loads(line.decode())
             act = _ACTS[log["op_code"]]
             if act is not None:
                 act(self, log)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            line_number, self._inode = self._line, None
-            raise ValueError(f"line {line_number}: {type(error).__name__} {error}") from None
+            raise self._wrong(number, error) from None
 
     def _create_study(self, log: dict[str, Any]) -> None:
         if any(study.name == log["study_name"] for study in self.studies.values()):
@@ -138,7 +156,7 @@ class Replay:
         return None if trial is None or trial.state.is_finished() else trial
 
 
-@contextmanager
+@contextlib.contextmanager
 def uncollected() -> Iterator[None]:
     """Without the garbage collector, which would look through all that was read so far again and again; there are no cycles in it."""
     was = gc.isenabled()

@@ -8,7 +8,7 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "analysis" / "02_collisions.py"
 
 
-@pytest.mark.parametrize("count", [250, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("count", [250, 2_000, pytest.param(10_000, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
 def test_equal_identity_is_equal_function(count):
     """Every spec builds, runs, differentiates and survives its round trips (`check` asserts it).
 

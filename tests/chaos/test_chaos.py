@@ -214,9 +214,10 @@ def test_workers_that_are_killed_and_stopped(attacked: Attacked, executor: str) 
 
 
 @pytest.mark.parametrize("executor", [pytest.param("local", marks=long_form), pytest.param("ray", marks=long_form)])
-def test_commands_that_are_killed_and_stopped(attacked: Attacked, executor: str) -> None:
+def test_commands_that_are_killed_and_stopped(tmp_path: Path, unbroken: Path, executor: str) -> None:
     """With their workers, which do not outlive them; on Ray, the node's raylet too."""
-    for i in range(times(0, 20) if executor == "local" else times(0, 8)):
+    attacked = Attacked(tmp_path / "runs", unbroken, random.Random(executor), {"local": 40, "ray": 160}[executor])
+    for i in range({"local": 20, "ray": 8}[executor]):
         process = attacked.command(executor)
         attacked.wait_for_records(attacked.luck.randint(1, 14), lambda process=process: process.poll() is None)
         time.sleep(attacked.luck.random() * 0.2)

@@ -104,8 +104,7 @@ def test_an_evaluation_reads_every_token_once_whatever_the_batch_size(count: int
     feed = Streams(stream(count), 4)
     found = list(feed.evaluation(64))
     assert sorted(read(found)) == [(n, n + 1) for n in range(count)]
-    for one, two in zip(found, feed.evaluation(3), strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert repr(found) == repr(list(feed.evaluation(3)))
     rows = torch.cat([b.x for b in found], dim=1)
     assert len(rows) == min(count, EVALUATION_STREAMS) and torch.equal(rows.flatten()[:count], torch.arange(count))
 

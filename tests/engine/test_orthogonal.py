@@ -516,7 +516,7 @@ def test_matrices_stay_orthogonal(name, rebase):
     assert worst_gap(make(rebase, name=name, hidden=32), 350, 3) < 3e-6
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @every_map
 @pytest.mark.parametrize("rebase", ["never", 1, 100])
