@@ -1,7 +1,7 @@
 """Tasks: real data → batches, loss, metric (layer 3). One file each."""
 
 from . import adding, copying, digits_rows, japanese_vowels, mnist, own_file, ucr  # noqa: F401  each registers what it has
-from .base import Benchmark, Split, benchmarks, find_benchmark, load_benchmark
+from .base import Benchmark, Split, benchmarks, find_benchmark, fingerprint, load_benchmark
 from .families import CharacterModel, Classification, FrameRegression, MultiLabel, Regression, Tagging, WordModel
 from .sealed import Permit, SealedError, SealedSplit, break_seal
 
@@ -21,5 +21,6 @@ __all__ = [
     "benchmarks",
     "break_seal",
     "find_benchmark",
+    "fingerprint",
     "load_benchmark",
 ]

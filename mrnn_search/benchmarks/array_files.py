@@ -47,8 +47,6 @@ def read_arrays(data: bytes, path: Path) -> Arrays:
         if name not in found:
             raise InputError(f"has no {name}; needed: x (N, T, I) and y; found: {', '.join(found) or 'nothing'}", where)
     x, y = _series(found["x"], where), found["y"]
-    if len(x) == 0 or x.shape[1] == 0 or x.shape[2] == 0:
-        raise InputError(f"x is empty: {x.shape}", where)
     for name in set(found) - {"x"}:
         if found[name].ndim == 0 or len(found[name]) != len(x):
             raise InputError(f"{name} has the shape {found[name].shape}, x has {len(x)} rows", where)
@@ -62,7 +60,10 @@ def _series(x: np.ndarray, where: str) -> np.ndarray:
         raise InputError(f"x is of type {x.dtype}, allowed: numbers", where)
     if x.ndim not in (2, 3):
         raise InputError(f"x has the shape {x.shape}, allowed: (N, T, I), or (N, T) of one number a step", where)
-    series = x.reshape(*x.shape[:2], -1).astype(np.float32)
+    if not x.size:
+        raise InputError(f"x is empty: {x.shape}", where)
+    with np.errstate(over="ignore"):  # said below
+        series = x.reshape(*x.shape[:2], -1).astype(np.float32)
     if not np.isfinite(series).all():
         raise InputError(f"x is not finite (as float32) in row {int(np.argwhere(~np.isfinite(series))[0][0])}", where)
     return series

@@ -15,7 +15,6 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from .._registry import InputError, Registry
@@ -224,8 +223,3 @@ def fingerprint(*parts: bytes | np.ndarray) -> str:
         data = part if isinstance(part, bytes) else np.ascontiguousarray(part, dtype="<i8").tobytes()
         digest.update(len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()
-
-
-def as_tensors(x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> Split:
-    """The ``rows`` of both arrays as float32 and int64 tensors of their own."""
-    return Split(torch.from_numpy(x[rows].astype(np.float32)), torch.from_numpy(y[rows].astype(np.int64)))

@@ -32,8 +32,15 @@ class MissingDataError(InputError):
 
 
 def user_folder() -> Path:
-    """Where ``mrnn-search data get`` puts data: a folder for each data set."""
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "mrnn-search"
+    """Where ``mrnn-search data get`` puts data: a folder for each data set.
+
+    Raises:
+        InputError: the user has no home.
+    """
+    try:
+        return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "mrnn-search"
+    except RuntimeError:
+        raise InputError("there is no home folder to look for data in; set MRNN_SEARCH_DATA") from None
 
 
 def data_folder(name: str, given: Path | None) -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._registry import InputError
 
-MISSING = ("?", "NaN", "nan")
+MISSING = "?"  # in .ts files; .tsv files have NaN
 
 
 class Series(NamedTuple):
@@ -110,8 +110,10 @@ def _label(text: str, where: str) -> str:
 
 
 def _numbers(cells: list[str], where: str) -> np.ndarray:
+    if MISSING in cells:
+        cells = ["nan" if cell == MISSING else cell for cell in cells]
     try:
-        found = np.array([float("nan") if cell.strip() in MISSING else float(cell) for cell in cells])
+        found = np.array(cells, dtype=object).astype(np.float64)  # as objects: twice as fast as one float at a time
     except ValueError as error:
         raise InputError(f"found {str(error).partition(': ')[2][:40]}, allowed: numbers", where) from None
     if np.isinf(found).any():
