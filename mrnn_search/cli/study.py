@@ -32,9 +32,11 @@ LEADERBOARD = {
     "val_mean": "validation",
     "val_low": "from",
     "val_high": "to",
+    "tied_with_best": "tied",
     "test_mean": "test",
     "test_low": "from",
     "test_high": "to",
+    "p_value": "p",
     "seeds": "seeds",
     "is_baseline": "baseline",
     "cell_id": "id",
@@ -148,12 +150,12 @@ def controls(
 
 def compare(
     study: StudyArgument,
-    a: Annotated[str, typer.Argument(metavar="A", help="A rank, a cell's id (or its first digits), or a baseline's name.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="A rank, a cell's id (or its first digits) or name, or a baseline.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The cell to compare it with.")],
     as_json: JsonOption = False,
     storage: StorageOption = None,
 ) -> None:
-    """Two confirmed cells side by side: paired difference over the seeds, and its interval."""
+    """Two confirmed cells side by side: scores by seed, their paired difference, its interval, and every test of it."""
     result = load_one(study, storage, "compare").compare(a, b)
     if as_json:
         write_json(result.to_dict())

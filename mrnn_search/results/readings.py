@@ -10,7 +10,8 @@ import pandas as pd
 
 from ..cells.spec import Candidate
 from ..search.ledger import CONFIRMATION, Reader
-from .leaderboard import frame_of, rungs_of
+from .columns import frame
+from .leaderboard import rungs_of
 
 READINGS = {
     "run": "int64",
@@ -38,7 +39,7 @@ def readings_frame(ledger: Reader) -> pd.DataFrame:
     this one was begun from another. Of readings from before they were recorded, ``read`` is when the run ended, ``pack`` and
     ``split`` are empty.
     """
-    return frame_of(_readings(ledger), READINGS)
+    return frame(_readings(ledger), READINGS)
 
 
 def _readings(ledger: Reader) -> Iterator[dict[str, Any]]:

@@ -20,6 +20,7 @@ from .ranking import Ranking, rank_over_benchmarks
 from .report import write_page
 from .study import Study, runs_folder
 from .study import load_study as load_one
+from .where import matching
 
 FILE = "suite.json"  # in the suite's folder: its name, and its studies by benchmark
 COLUMNS = {
@@ -98,13 +99,23 @@ class Suite:
         names = {cell: str(next(iter(rows.values()))["name"]) for cell, rows in whole.items()}
         return Rankings(validation, test, names, baselines, means)
 
-    def leaderboard(self) -> pd.DataFrame:
+    def leaderboard(self, where: str | None = None) -> pd.DataFrame:
         """The cells that were confirmed on every benchmark, one row each, in the order of their mean rank on validation.
 
         ``val_*`` and ``test_*``: mean rank (1 is best) and normalised score (1 is best) over the benchmarks, of the means over seeds;
         ``first``: on how many benchmarks it is best on test; ``tied_with_best``: Nemenyi's test on the test ranks does not tell it
         from the best. Then for each benchmark its ``test_mean`` and its rank on test there.
+
+        Args:
+            where: only rows for which this holds, see `mrnn_search.results.where`.
+
+        Raises:
+            InputError: ``where`` is no such expression.
         """
+        table = self._ranked()
+        return table if where is None else matching(table, where)
+
+    def _ranked(self) -> pd.DataFrame:
         ranks = self.rankings()
         benchmarks = {f"{b} {what}": "float64" for b in self.studies for what in ("test", "rank")}
         if ranks is None:
@@ -130,13 +141,15 @@ class Suite:
         ]
         return pd.DataFrame(rows)[[*COLUMNS, *benchmarks]].astype({**COLUMNS, **benchmarks})
 
-    def trials(self) -> pd.DataFrame:
-        """Every screened candidate on every benchmark, as `Study.trials`, with its ``benchmark``."""
-        return self._together(lambda study: study.trials())
+    def trials(self, where: str | None = None) -> pd.DataFrame:
+        """Every screened candidate on every benchmark, as `Study.trials`, with its ``benchmark``; ``where`` as in `leaderboard`."""
+        table = self._together(lambda study: study.trials())
+        return table if where is None else matching(table, where)
 
-    def curves(self) -> pd.DataFrame:
-        """Every learning curve, as `Study.curves`, with its ``benchmark``."""
-        return self._together(lambda study: study.curves())
+    def curves(self, where: str | None = None) -> pd.DataFrame:
+        """Every learning curve, as `Study.curves`, with its ``benchmark``; ``where`` as in `leaderboard`."""
+        table = self._together(lambda study: study.curves())
+        return table if where is None else matching(table, where)
 
     def controls(self) -> pd.DataFrame:
         """As `Study.controls`, with its ``benchmark``."""
