@@ -1,4 +1,5 @@
-# `make search` finds a cell, `make test` tests it all, but for what takes minutes and hardly ever breaks (`make test-long`). pip installs into .venv; constraints.txt pins every version.
+# `make search` finds a cell; `make test` tests it all, but for what takes minutes and hardly ever breaks (`make test-long`); `make data`
+# brings the benchmarks' real data into data/. pip installs into .venv; constraints.txt pins every version.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -11,13 +12,16 @@ BUILD  := hatchling editables
 TRITON := $(BIN)/python -c 'import platform, sys, torch; sys.exit(torch.version.cuda is None and platform.system() + platform.machine() == "Linuxx86_64")' \
           || $(PIP) triton==3.6.0
 
-.PHONY: search test test-long test-all chaos lint clean
+.PHONY: search data test test-long test-all chaos lint clean
 .DELETE_ON_ERROR:
 
 search: $(VENV)/.for-search
 	$(BIN)/mrnn-search run trials/quickstart.yaml
 
-test: $(VENV)/.for-test
+data: $(VENV)/.for-search
+	@PYTHON=$(BIN)/python tests/data.sh
+
+test: $(VENV)/.for-test data
 	$(BIN)/python -m pytest -n auto --dist loadfile --durations=10 -m "not long"
 
 test-long: $(VENV)/.for-test

@@ -13,7 +13,7 @@ from ..benchmarks import load_benchmark
 from ..cells.presets import preset
 from ..cells.spec import Candidate
 from ..results.launch import FACTS
-from ..search.ledger import CONFIRMATION, SEARCH, Ledger, Rung
+from ..search.ledger import CONFIRMATION, SEARCH, Ledger, Reading, Rung
 from ..search.recipe import Recipe, Search, load_recipe
 from ..search.sampler import Proposal, Proposer
 from ..search.space import Space
@@ -76,9 +76,10 @@ def confirm(ledger: Ledger) -> None:
     luck = random.Random(0)
     with ledger.together():
         made = [ledger.add(CONFIRMATION, candidate, seed, role=role) for seed in range(SEEDS) for role, candidate in chosen]
+    reading = Reading("2026-01-01T00:00:00.000+00:00", "1", "0" * 64)
     with ledger.together():
         for trial in made:
             value = 0.9 + 0.05 * luck.random()
-            last = dataclasses.replace(rung(EPOCHS[-1], 0, value), test_value=value - 0.01)
+            last = dataclasses.replace(rung(EPOCHS[-1], 0, value), test_value=value - 0.01, reading=reading)
             ledger.finish(ledger.record(trial, last))
     ledger.set_complete()

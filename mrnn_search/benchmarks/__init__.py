@@ -1,8 +1,9 @@
 """Tasks: real data → batches, loss, metric (layer 3). One file each."""
 
-from . import digits_rows
-from .base import Benchmark, Split, benchmarks, load_benchmark
+from . import adding, copying, digits_rows, japanese_vowels, mnist, own_file, ucr  # noqa: F401  each registers what it has
+from .base import Benchmark, Split, benchmarks, find_benchmark, fingerprint, load_benchmark
 from .families import CharacterModel, Classification, FrameRegression, MultiLabel, Regression, Tagging, WordModel
+from .sealed import Permit, SealedError, SealedSplit, break_seal
 
 __all__ = [
     "Benchmark",
@@ -10,11 +11,16 @@ __all__ = [
     "Classification",
     "FrameRegression",
     "MultiLabel",
+    "Permit",
     "Regression",
+    "SealedError",
+    "SealedSplit",
     "Split",
     "Tagging",
     "WordModel",
     "benchmarks",
-    "digits_rows",
+    "break_seal",
+    "find_benchmark",
+    "fingerprint",
     "load_benchmark",
 ]

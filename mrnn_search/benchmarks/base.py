@@ -5,18 +5,20 @@ Shapes: N sequences, T time, I input, O readout, L tokens of a stream, M reads.
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from .._registry import Registry
+from .._registry import InputError, Registry
+from .sealed import Permit, SealedSplit
 
 IGNORED = -100  # a target that is not read, as torch's ``ignore_index``
 
@@ -51,8 +53,13 @@ class Benchmark(ABC):
         vocabulary: how many tokens there are, if x has tokens; they are embedded, in ``input_size`` numbers, by a table that trains
             with the cell. None: x has numbers.
         window: of a stream, steps between updates, the state carried on (truncated backpropagation through time). None: no stream.
+        parameter: what may follow the name and a colon, as listed ("T", the delay of ``copying:T``). None: nothing may.
+        data_set: its files' name in `sources.SOURCES`, if they have an entry there.
+        published: sizes of the splits as listed, "50,000 / 10,000 / 10,000".
+        figures: values of the metric to hold results against, by name: what a constant answer scores.
         licence, source, citation: of the data.
         train, validation: splits.
+        test: the third one, under seal; see `open_test`.
         sizes: split -> N, of a stream L.
         fingerprint: SHA-256 (hex) of the data files and of the splits drawn from them.
     """
@@ -66,23 +73,57 @@ class Benchmark(ABC):
     reads: Literal["last", "every"] = "last"
     vocabulary: int | None = None
     window: int | None = None
+    parameter: str | None = None
+    data_set: str | None = None
+    published: str = ""
+    figures: Mapping[str, float] = MappingProxyType({})
     licence: str
     source: str
     citation: str
 
-    def __init__(self, splits: Mapping[str, Split], fingerprint: str) -> None:
-        self._splits, self.fingerprint = {name: Split(*split) for name, split in splits.items()}, fingerprint
-        self.train, self.validation = self._splits["train"], self._splits["validation"]
-        self.sizes = {name: len(split.x) for name, split in self._splits.items()}
+    def __init__(self, splits: Mapping[str, Split | SealedSplit], fingerprint: str) -> None:
+        """Seals the test split, if it comes open."""
+        test = splits["test"]
+        self.test = test if isinstance(test, SealedSplit) else SealedSplit(Split(*test))
+        self.train, self.validation = Split(*splits["train"]), Split(*splits["validation"])
+        self.fingerprint = fingerprint
+        self.sizes = {"train": len(self.train.x), "validation": len(self.validation.x), "test": len(self.test)}
 
     @classmethod
     @abstractmethod
     def load(cls, data_dir: Path | None) -> Benchmark:
-        """The benchmark from ``data_dir``; None: from data that a package ships.
+        """The benchmark from ``data_dir``; None: from data that a package ships, or from where data usually lies.
 
         Raises:
             InputError: the data is not there, or is not what it should be; says how to get it.
         """
+
+    @classmethod
+    def load_with(cls, argument: str | None, data_dir: Path | None) -> Benchmark:
+        """`load`, of ``NAME:argument``; None: of the bare name. A benchmark with a ``parameter`` has one of its own.
+
+        Raises:
+            InputError: as `load` and `check_argument`.
+        """
+        cls.check_argument(argument)
+        return cls.load(data_dir)
+
+    @classmethod
+    def check_argument(cls, argument: str | None) -> None:
+        """Raises:
+        InputError: no data could make ``NAME:argument`` a benchmark.
+        """
+        if argument is not None and cls.parameter is None:
+            raise InputError(f'benchmark {cls.name} has no parameter, found "{cls.name}:{argument}"; allowed: {cls.name}')
+
+    @classmethod
+    def locate(cls, data_dir: Path | None) -> str:
+        """Where the data lies, in words, without reading it all; of one that is cheap to load, its sizes.
+
+        Raises:
+            InputError: it is not there; says how to get it.
+        """
+        return ", ".join(f"{split} {size:,}" for split, size in cls.load(data_dir).sizes.items())
 
     @abstractmethod
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
@@ -100,13 +141,20 @@ class Benchmark(ABC):
         """The metric over a whole split, from its readouts (M, O)."""
         return self.summarise(float(self.errors(outputs, y).mean()))
 
-    def open_test(self) -> Split:
-        """The test split. Confirmation alone may call this, once for each cell and seed."""
-        return self._splits["test"]
+    def open_test(self, *permits: Permit) -> Split:
+        """The test split, for the runs of a confirmation that ``permits`` name, one each.
+
+        Raises:
+            SealedError: no permit, or one for anything but a run of a confirmation.
+        """
+        return self.test.open(*permits)
 
     def to(self, device: str) -> Benchmark:
         """This benchmark with its tensors on ``device``."""
-        return type(self)({name: split.to(device) for name, split in self._splits.items()}, self.fingerprint)
+        there = copy.copy(self)  # what a subclass has found out about its data comes along
+        splits: dict[str, Split | SealedSplit] = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}
+        Benchmark.__init__(there, splits, self.fingerprint)
+        return there
 
 
 benchmarks: Registry[type[Benchmark]] = Registry("benchmark", "mrnn_search.benchmarks")
@@ -114,13 +162,27 @@ benchmarks: Registry[type[Benchmark]] = Registry("benchmark", "mrnn_search.bench
 
 @functools.lru_cache(maxsize=4)
 def load_benchmark(name: str, data_dir: Path | None = None, device: str = "cpu") -> Benchmark:
-    """The benchmark known as ``name``; a second call in the same process costs nothing.
+    """The benchmark known as ``name`` or ``NAME:ARGUMENT``; a second call in the same process costs nothing.
 
     Raises:
         UnknownNameError: there is no such benchmark.
-        InputError: its data is not there.
+        InputError: it does not take this argument, or its data is not there.
     """
-    return benchmarks[name].load(data_dir).to(device)
+    kind, argument = find_benchmark(name)
+    return kind.load_with(argument, data_dir).to(device)
+
+
+def find_benchmark(name: str) -> tuple[type[Benchmark], str | None]:
+    """The class that ``name`` stands for, and what follows the colon in it, or None.
+
+    Raises:
+        UnknownNameError: there is no such benchmark.
+        InputError: it does not take this argument.
+    """
+    known, colon, argument = name.partition(":")
+    kind = benchmarks[known]
+    kind.check_argument(argument if colon else None)
+    return kind, argument if colon else None
 
 
 def stratified_split(y: np.ndarray, shares: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
@@ -139,6 +201,21 @@ def stratified_split(y: np.ndarray, shares: Mapping[str, float], seed: int) -> d
     return {name: np.sort(np.concatenate(rows)) for name, rows in parts.items()}
 
 
+def stratified_rest(y: np.ndarray, share: float, seed: int) -> dict[str, np.ndarray]:
+    """Rows of a small ``y`` (N,) in "train" and "validation": of each class at least one in both, if it has two.
+
+    Args:
+        share: of validation.
+    """
+    random = np.random.Generator(np.random.PCG64(seed))
+    held: list[np.ndarray] = []
+    for label in np.unique(y):
+        rows = random.permutation(np.flatnonzero(y == label))
+        held.append(rows[: max(1, round(share * len(rows)))] if len(rows) > 1 else rows[:0])
+    validation = np.sort(np.concatenate(held))
+    return {"train": np.setdiff1d(np.arange(len(y)), validation), "validation": validation}
+
+
 def fingerprint(*parts: bytes | np.ndarray) -> str:
     """SHA-256 (hex) of file contents and index arrays, each with its length, in order."""
     digest = hashlib.sha256()
@@ -146,8 +223,3 @@ def fingerprint(*parts: bytes | np.ndarray) -> str:
         data = part if isinstance(part, bytes) else np.ascontiguousarray(part, dtype="<i8").tobytes()
         digest.update(len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()
-
-
-def as_tensors(x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> Split:
-    """The ``rows`` of both arrays as float32 and int64 tensors of their own."""
-    return Split(torch.from_numpy(x[rows].astype(np.float32)), torch.from_numpy(y[rows].astype(np.int64)))

@@ -13,6 +13,7 @@ from .bases.base import bases
 from .formula.run import run_step
 from .spec import CellSpec
 
+CONTROLS = ("plain", "input_gain", "ema", "bias_matched")
 STEPS = 8_000  # at most, until a rule stands still: of a decay of 0.999, 3e-4 is left
 LARGEST_GAIN = 100.0  # above, a rule has no steady state to speak of: adabelief divides a steady drive by its guard alone
 PERIOD = 840  # steps over which scheduled rules are averaged: a multiple of every restart up to 8, of 10, 12, 14, 15, 20, 40 …

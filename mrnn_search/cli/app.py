@@ -9,6 +9,7 @@ import typer
 from .. import __version__
 from . import catalogue, doctor, manage, run, study
 from .bench import bench
+from .data import data
 from .exits import guarded
 
 app = typer.Typer(
@@ -21,7 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-SEARCH, LOOK, KNOW = "Search", "Look at a study", "What there is"
+SEARCH, LOOK, USE, KNOW = "Search", "Tables of a study", "Use a study", "What there is"
 
 
 def _version(wanted: bool) -> None:
@@ -39,9 +40,11 @@ def _options(
 
 for group, verbs in {
     SEARCH: (run.run, run.check, manage.stop, manage.rm),
-    LOOK: (study.leaderboard, study.trials, study.curves, study.compare, study.report, study.export, study.dashboard),
+    LOOK: (study.leaderboard, study.controls, study.trials, study.curves, study.readings),
+    USE: (study.compare, study.report, study.export, study.dashboard),
     KNOW: (catalogue.spaces, catalogue.benchmarks, catalogue.cells, catalogue.rules, manage.studies, doctor.doctor),
 }.items():
     for verb in verbs:
         app.command(rich_help_panel=group)(guarded(verb))
+app.add_typer(data, name="data", rich_help_panel=KNOW)
 app.add_typer(bench, rich_help_panel=KNOW)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .._registry import InputError
 from .tables import JsonOption, lines, listing, panel, show, write_json
+
+if TYPE_CHECKING:
+    from ..benchmarks import Benchmark
 
 NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", help="Show this one in full.")]
 
@@ -32,22 +36,93 @@ def spaces(name: NameArgument = None, as_json: JsonOption = False) -> None:
     lines(rows, as_json) if as_json else lines([{"name": r["name"], "description": r["description"]} for r in rows], False)
 
 
-def benchmarks(name: NameArgument = None, as_json: JsonOption = False) -> None:
-    """Benchmarks: tasks with real data, on which cells are compared."""
+DataOption = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Look for its data in this folder.")]
+FACTS = (
+    "description",
+    "metric",
+    "direction",
+    "reads",
+    "vocabulary",
+    "window",
+    "input_size",
+    "output_size",
+    "licence",
+    "source",
+    "citation",
+)
+
+
+def benchmarks(name: NameArgument = None, as_json: JsonOption = False, data: DataOption = None) -> None:
+    """Benchmarks: tasks with real data, on which cells are compared; which data is there, and how to get what is missing."""
     from ..benchmarks import benchmarks as registry
     from ..benchmarks import load_benchmark
+    from ..benchmarks.data import MissingDataError
 
     if name is None:
-        lines([{"name": known, "description": registry[known].description} for known in registry], as_json)
+        _all_benchmarks(as_json, data)
         return
-    kind = registry[name]
-    facts: dict[str, Any] = {
-        field: getattr(kind, field)
-        for field in ("name", "description", "metric", "direction", "input_size", "output_size", "licence", "source", "citation")
-    }
-    loaded = load_benchmark(name)
-    facts |= {"sizes": loaded.sizes, "fingerprint": loaded.fingerprint}
-    show(facts, as_json)
+    kind = registry[name.partition(":")[0]]
+    facts: dict[str, Any] = {"name": name, **{field: getattr(kind, field) for field in FACTS}, "sizes": kind.published}
+    try:
+        if name in registry and _needs_argument(kind):
+            facts |= {"name": _shown_name(kind), "data": kind.locate(data)}
+        else:
+            loaded = load_benchmark(name, data)
+            facts |= {field: getattr(loaded, field) for field in FACTS} | {"sizes": loaded.sizes, "shape": list(loaded.train.x.shape[1:])}
+            facts |= {"to hold against": dict(loaded.figures), "data": kind.locate(data), "fingerprint": loaded.fingerprint}
+    except MissingDataError as error:
+        facts["data"] = f"missing: {error}"
+    show({key: value for key, value in facts.items() if as_json or value not in (None, {}, "")}, as_json)
+
+
+def _needs_argument(kind: type[Benchmark]) -> bool:
+    """Is the bare name no benchmark yet?"""
+    try:
+        kind.check_argument(None)
+    except InputError:
+        return True
+    return False
+
+
+def _shown_name(kind: type[Benchmark]) -> str:
+    """``ucr:NAME``, ``copying[:T]``: what may be written."""
+    if kind.parameter is None:
+        return kind.name
+    return f"{kind.name}:{kind.parameter}" if _needs_argument(kind) else f"{kind.name}[:{kind.parameter}]"
+
+
+def _all_benchmarks(as_json: bool, data: Path | None) -> None:
+    """A row a benchmark; below the table what is missing, and how to get it."""
+    from ..benchmarks import benchmarks as registry
+
+    rows: list[dict[str, Any]] = []
+    for known in registry:
+        kind = registry[known]
+        row = {
+            "name": known,
+            "write": _shown_name(kind),
+            "description": kind.description,
+            "metric": kind.metric,
+            "direction": kind.direction,
+        }
+        row |= {"sizes": kind.published, "licence": kind.licence}
+        try:
+            rows.append(row | {"found": True, "data": kind.locate(data)})
+        except InputError as error:
+            rows.append(row | {"found": False, "data": str(error)})
+    if as_json:
+        write_json(rows)
+        return
+    shown = ("write", "description", "metric", "sizes", "licence")
+    cells = [(*(str(row[key]) for key in shown), row["data"] if row["found"] else "missing") for row in rows]
+    listing("Benchmarks", cells, ("benchmark", "what it is", "metric", "train / validation / test", "licence", "data"))
+    missing: dict[str, list[str]] = {}
+    for row in rows:
+        if not row["found"]:
+            missing.setdefault(row["data"], []).append(row["name"])
+    for why, names in missing.items():
+        print(f"{', '.join(names)}: {why}")
+    print("mrnn-search benchmarks NAME shows one in full.")
 
 
 ValueArguments = Annotated[list[str] | None, typer.Argument(metavar="ARG=VALUE", help="Arguments of the cell, e.g. mu=0.9.")]

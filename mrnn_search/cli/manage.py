@@ -31,7 +31,8 @@ def studies(
 
     if name is not None:
         study = load_study(name, storage=storage)
-        show({"name": study.name, "folder": str(study.folder), "state": study.state, "recipe": study.recipe, **study.meta}, as_json)
+        facts = {"name": study.name, "folder": str(study.folder), "state": study.state, "test_readings": len(study.test_readings())}
+        show({**facts, "recipe": study.recipe, **study.meta}, as_json)
         return
     found = overviews(storage)
     if as_json:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..cells.presets import preset
 from ..cells.spec import Candidate
-from ..search.finalists import FINALIST
+from ..search.controls import is_control, is_found
 from ..search.ledger import CONFIRMATION, Reader, Record, TrialView
 from ..search.parameter import gates_text
 from ..search.replay import uncollected
@@ -52,7 +52,7 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _rungs(attrs: Mapping[str, Any]) -> list[dict[str, Any]]:
+def rungs_of(attrs: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What a trial has recorded, as it was written: `mrnn_search.search.ledger.Rung`."""
     out: list[dict[str, Any]] = []
     while (rung := attrs.get(f"rung/{len(out)}")) is not None:
@@ -74,7 +74,7 @@ def trials_frame(ledger: Reader) -> pd.DataFrame:
 
 def _trial(group: str, trial: Record) -> dict[str, Any]:
     attrs = trial.user_attrs
-    rungs = _rungs(attrs)
+    rungs = rungs_of(attrs)
     last = rungs[-1] if rungs else {"execution": "", "device": "", "worker": "", "stop_epoch": 0}
     return {
         **_candidate(Candidate.from_dict(attrs["candidate"])),
@@ -105,7 +105,7 @@ def curves_frame(ledger: Reader) -> pd.DataFrame:
         for group in ledger.groups():
             for trial in ledger.records(group):
                 attrs = trial.user_attrs
-                reached = _rungs(attrs)
+                reached = rungs_of(attrs)
                 if not reached:
                     continue
                 name = Candidate.from_dict(attrs["candidate"]).spec.name
@@ -136,7 +136,7 @@ def by_seed(runs: Sequence[TrialView], split: str) -> dict[int, float]:
 def reference_candidate(ledger: Reader) -> str | None:
     """candidate_id of the baseline that all else is compared with: the tuned plain LSTM, or the best baseline if that is not there."""
     lstm = preset("lstm").cell_id
-    runs = {key: of for key, of in confirmed(ledger).items() if of[0].role != FINALIST}
+    runs = {key: of for key, of in confirmed(ledger).items() if not is_found(of[0].role) and not is_control(of[0].role)}
     if not runs:
         return None
     merits = dict(zip(runs, means(_scores(runs, "validation", ledger.direction)), strict=True))
@@ -233,7 +233,7 @@ def leaderboard_frame(ledger: Reader) -> pd.DataFrame:
                 "curve_mean": speed.curve_mean,
                 "epochs": done[0].epochs,
                 "seconds": sum(r.seconds for t in done for r in t.rungs) / len(done),
-                "is_baseline": done[0].role != FINALIST,
+                "is_baseline": not is_found(done[0].role),
                 "role": done[0].role,
             }
         )

@@ -10,8 +10,8 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,8 @@ class ReportData:
         recipe: plain values, printed as YAML.
         meta: versions, device, data fingerprint and so on, printed as a table. Two keys have a place of their own:
             ``command``, which makes the study again, and ``test_size``, the number of test examples.
-        verdict: one sentence, see `stats.verdict`.
+        verdict: one sentence, see `stats.verdict`. label: "result", or "screening" and why, see `protocol.label`.
+        controls, control_verdicts: see `controls.controls_frame` and `controls.controls_verdicts`.
         leaderboard: one row per confirmed cell, with the columns of `LEADERBOARD`; ``diff_*`` is the paired difference
             (cell minus the tuned lstm).
         trials: one row per candidate, with the columns of `TRIALS`; others are ignored.
@@ -92,6 +93,9 @@ class ReportData:
     metric: str
     direction: str
     selected_test: float = math.nan
+    label: str = ""
+    controls: pd.DataFrame = field(default_factory=pd.DataFrame)
+    control_verdicts: Sequence[str] = ()
 
 
 def write_report(path: Path, data: ReportData) -> Path:
@@ -106,7 +110,19 @@ def write_report(path: Path, data: ReportData) -> Path:
     Raises:
         OSError: the file cannot be written; an older report is then left as it was.
     """
-    page = render(data)
+    return _write(path, render(data))
+
+
+def write_page(path: Path, template: str, **facts: Any) -> Path:
+    """Write another page, of a template of this package, as `write_report` does.
+
+    Raises:
+        OSError: the file cannot be written; an older page is then left as it was.
+    """
+    return _write(path, _template(template).render(**facts))
+
+
+def _write(path: Path, page: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # not tempfile: its files are for their owner only
     try:
@@ -136,6 +152,7 @@ def render(data: ReportData) -> str:
         waiting=int(trials["state"].isin(["RUNNING", "WAITING"]).sum()),
         counts={str(state).lower(): int(n) for state, n in trials["state"].value_counts().sort_index().items()},
         board=[{**row, "outcome": _outcome(row, data.direction)} for row in board.to_dict("records")],
+        controls=data.controls.to_dict("records"),
         failed=failed.head(SHOWN_FAILURES).to_dict("records"),
         unlisted=max(0, len(failed) - SHOWN_FAILURES),
         figures={name: Markup(to_html(figure, div_id=f"figure-{name}", **EMBEDDED)) for name, figure in figures.items() if figure},
@@ -146,11 +163,11 @@ def render(data: ReportData) -> str:
     )
 
 
-def _template() -> Template:
+def _template(name: str = "report.html.j2") -> Template:
     loader = PackageLoader("mrnn_search", "results")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"score": _score, "plain": _plain}
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _filled(frame: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:

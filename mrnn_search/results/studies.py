@@ -40,7 +40,7 @@ class Overview:
         state: "complete", "running", "unfinished" (the same command goes on), "damaged", "in a database", or "unknown" (not read).
         note: who runs it; what is wrong with it; where its ledger is; why it was not read.
         tried, budget: candidates that are decided, and all of them; None: not read.
-        confirmed: runs of the confirmation that ended.
+        confirmed: runs of the confirmation that ended; test_readings: those that read the test split, once each.
         best: the name of the best candidate so far, and `value`, its validation metric.
         active: when the ledger was last written, ISO 8601 in UTC.
     """
@@ -51,6 +51,7 @@ class Overview:
     tried: int | None = None
     budget: int | None = None
     confirmed: int | None = None
+    test_readings: int | None = None
     benchmark: str | None = None
     best: str | None = None
     value: float | None = None
@@ -128,6 +129,7 @@ def _read(ledger: Ledger, holder: Holder | None, running: bool, active: str | No
         tried=sum(not t.running for t in search),
         budget=ledger.recipe["budget"]["trials"],
         confirmed=sum(not t.running for t in ledger.trials(CONFIRMATION)),
+        test_readings=sum(r.test_value is not None for t in ledger.trials(CONFIRMATION) for r in t.rungs),
         benchmark=ledger.meta["benchmark"]["name"],
         best=None if best is None else best.candidate.spec.name,
         value=None if best is None else best.value,

@@ -22,7 +22,7 @@ from .._registry import InputError, UnknownNameError
 from ..cells.spec import CellSpec
 from ..engine.train import best_layer
 from ..search.checkpoints import Checkpoints
-from ..search.finalists import FINALIST
+from ..search.controls import is_found
 from ..search.journal import FileStorage
 from ..search.ledger import JournalReader, Ledger, Reader, TrialView
 from ..search.recipe import check_name
@@ -30,8 +30,11 @@ from ..search.storage import DAMAGE, LEDGER, POINTER, check_home, open_storage, 
 from .cache import Cache, journal_key
 from .columns import columns_of, own_coefficients
 from .comparison import Comparison, compared
+from .controls import controls_frame, controls_verdicts
 from .export import export
 from .leaderboard import by_seed, confirmed, curves_frame, leaderboard_frame, reference_candidate, selected_test, trials_frame
+from .protocol import label, sizes, unequal_budget
+from .readings import readings_frame
 from .report import ReportData, write_report
 from .stats import paired_difference, verdict
 from .utilisation import Utilisation, utilisation
@@ -123,6 +126,14 @@ class Study:
         """Every learning curve; ``where`` as in `leaderboard`."""
         return self._table("curves", curves_frame, where)
 
+    def controls(self) -> pd.DataFrame:
+        """What is left of each finalist's gain beside its controls; see `mrnn_search.results.controls.controls_frame`. Empty without."""
+        return controls_frame(self._ledger)
+
+    def test_readings(self) -> pd.DataFrame:
+        """Every recorded reading of the test split; see `mrnn_search.results.readings.readings_frame`."""
+        return readings_frame(self._ledger)
+
     def _table(self, name: str, make: Callable[[Reader], pd.DataFrame], where: str | None) -> pd.DataFrame:
         try:
             frame = self._cache.frame(
@@ -150,11 +161,21 @@ class Study:
         """Whether the best found cell beats the tuned LSTM, by how much, and how sure that is; one sentence."""
         table = self.leaderboard()
         found = table[~table["is_baseline"]]
-        if found.empty or reference_candidate(self._ledger) is None:
+        reference = reference_candidate(self._ledger)
+        if found.empty or reference is None:
             return (
                 "Nothing is confirmed yet." if table.empty else "No found cell is confirmed beside a baseline: there is nothing to compare."
             )
-        return self._standing(found.iloc[0]["candidate_id"], f"The best found cell, {found.iloc[0]['name']},")
+        key = found.iloc[0]["candidate_id"]
+        params = table.set_index("candidate_id")["params"]
+        notes = (sizes(int(params[key]), int(params[reference])), unequal_budget(self.recipe))
+        text = self._standing(key, f"The best found cell, {found.iloc[0]['name']},")
+        return " ".join([text, *(f"{note[0].upper()}{note[1:]}." for note in notes if note)])
+
+    @property
+    def label(self) -> str:
+        """ "result", or "screening" and what a result would need; see `mrnn_search.results.protocol`."""
+        return label(self.recipe)
 
     def _standing(self, key: str, name: str) -> str:
         """What can be said of a cell against the tuned LSTM, as one of all that are compared with it."""
@@ -192,7 +213,7 @@ class Study:
     def _label(self, key: str) -> str:
         run = self._run_of(key)
         text = f"{run.candidate.spec.name} (hidden {run.candidate.hidden_size}, lr {run.candidate.lr:.3g})"
-        return f"the tuned {text}" if run.role != FINALIST else text
+        return text if is_found(run.role) else f"the tuned {text}"
 
     def _run_of(self, key: str) -> TrialView:
         return confirmed(self._ledger)[key][0]
@@ -229,8 +250,16 @@ class Study:
             name=self.name,
             state=self.state,
             recipe=self.recipe,
-            meta={**self.meta, "command": self.meta["sessions"][-1]["command"], "test_size": self.meta["benchmark"]["sizes"]["test"]},
+            meta={
+                **self.meta,
+                "command": self.meta["sessions"][-1]["command"],
+                "test_size": self.meta["benchmark"]["sizes"]["test"],
+                "test_readings": f"{len(self.test_readings())}, one for each confirmed cell and seed",
+            },
             verdict=self.verdict(),
+            label=self.label,
+            controls=(controls := self.controls()),
+            control_verdicts=controls_verdicts(controls),
             leaderboard=self.leaderboard(),
             trials=self.trials(),
             curves=self.curves(),

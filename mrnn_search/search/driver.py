@@ -6,23 +6,27 @@ first: a study that was killed and goes on ends as the unbroken one would have.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 
+from ..cells.controls import CONTROLS
 from ..cells.presets import preset
-from ..cells.spec import Candidate
+from ..cells.spec import Candidate, CellSpec
 from ..engine.train import derive_seed
 from .checkpoints import Checkpoints
+from .controls import Control, controls_to_tune, guests_to_tune, tuned
 from .executors import Executor
 from .finalists import finalists
 from .interrupt import Interrupt
 from .ledger import CONFIRMATION, SEARCH, Ledger, TrialView
 from .recipe import Recipe
+from .sampler import Point
 from .schedules import schedules
 from .screening import Screening, plan_of
 from .space import Space
 from .trainer import Trainer
+from .warm import start_points
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Progress:
     """Where a study stands, for a progress bar.
 
     Attributes:
-        stage: "search", a baseline's name, or "confirmation".
+        stage: "search", a baseline's name, a control's group, or "confirmation".
         done, total: candidates (in confirmation: runs) of this stage that are decided, and of its budget.
         epochs: lane-epochs trained so far, over all stages; expected: what the recipe will need, estimated.
         best: name and validation value of the best of this stage so far.
@@ -46,12 +50,38 @@ class Progress:
     failed: int
 
 
-def expected_epochs(recipe: Recipe) -> int:
-    """Lane-epochs that the recipe needs if no candidate fails: the unit of its cost."""
+def expected_epochs(recipe: Recipe, controls: int | None = None) -> int:
+    """Lane-epochs that the recipe needs if no candidate fails: the unit of its cost.
+
+    Args:
+        controls: cells that are tuned and confirmed as controls; None: the most that there can be.
+    """
+    if controls is None:
+        controls = recipe.confirmation.top * len(CONTROLS) if recipe.controls else 0
     plan, schedule = plan_of(recipe, "maximize"), schedules[recipe.rungs.method]
-    budgets = [recipe.budget.trials, *[recipe.baselines.trials] * len(recipe.baselines.cells)]
-    runs = (recipe.confirmation.top + len(recipe.baselines.cells)) * recipe.confirmation.seeds
+    compared = len(recipe.baselines.cells) + controls
+    budgets = [recipe.budget.trials, *[recipe.baseline_trials] * compared]
+    runs = (recipe.confirmation.top + compared) * recipe.confirmation.seeds
     return sum(schedule.epochs(plan, budget) for budget in budgets) + runs * recipe.confirmation.epochs
+
+
+class Tallies:
+    """The progress of several studies that are run one after the other, as one."""
+
+    def __init__(self, recipes: Sequence[Recipe], on_progress: Callable[[Progress], None]) -> None:
+        self._on_progress = on_progress
+        self._expected = {recipe.name: expected_epochs(recipe) for recipe in recipes}
+        self._epochs = dict.fromkeys(self._expected, 0)
+
+    def of(self, recipe: Recipe) -> Callable[[Progress], None]:
+        """What the driver of ``recipe`` calls."""
+
+        def show(now: Progress) -> None:
+            self._expected[recipe.name], self._epochs[recipe.name] = now.expected, now.epochs
+            epochs, expected = sum(self._epochs.values()), sum(self._expected.values())
+            self._on_progress(replace(now, stage=f"{recipe.benchmark} {now.stage}", epochs=epochs, expected=expected))
+
+        return show
 
 
 class _Tally:
@@ -96,12 +126,12 @@ class Driver:
         executor: Callable[[], Executor],
         on_progress: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
-        self.recipe, self.ledger, self.checkpoints = recipe, ledger, checkpoints
+        self.recipe, self.ledger, self.checkpoints = recipe.matched(ledger.meta.get("benchmark", {})), ledger, checkpoints
         self._on_progress = on_progress
         self._direction = ledger.direction
         self._expected = expected_epochs(recipe)
         self._interrupt = Interrupt()
-        self._trainer = Trainer(recipe, ledger, checkpoints, executor, self._interrupt)
+        self._trainer = Trainer(self.recipe, ledger, checkpoints, executor, self._interrupt)
         self._sign = 1 if self._direction == "maximize" else -1
         self._tallies: dict[str, _Tally] = {}
 
@@ -115,30 +145,70 @@ class Driver:
         finally:
             self._interrupt.__exit__(kind, error, trace)
 
-    def run(self) -> None:
-        """Screen, tune the baselines, confirm.
+    def screen(self) -> list[tuple[str, Candidate]]:
+        """Search and tune the baselines.
+
+        Returns:
+            (role, candidate): who is to be confirmed, see `finalists`.
 
         Raises:
             Interrupted: Ctrl-C or SIGTERM; everything that finished is in the ledger.
         """
-        budget, tuning = self.recipe.budget.trials, self.recipe.baselines.trials
+        budget, tuning = self.recipe.budget.trials, self.recipe.baseline_trials
         cells = {name: preset(name) for name in self.recipe.baselines.cells}
-        search = self._screening(SEARCH, self.recipe.space, budget)
-        tuned = {name: self._screening(name, self.recipe.space.for_cell(cell), tuning) for name, cell in cells.items()}
-        runs = self.ledger.trials(CONFIRMATION)
-        self._tallies[CONFIRMATION] = _Tally(runs, self._sign)
-        self._screen([search, *tuned.values()])
-        ids = {name: cell.cell_id for name, cell in cells.items()}
-        found = {name: screening.trials for name, screening in tuned.items()}
+        start = start_points(self.recipe.space, self.recipe.search.start.cells)
+        search = self._screening(SEARCH, self.recipe.space, budget, start)
+        compared = {name: self._screening(name, self.recipe.space.for_cell(cell), tuning) for name, cell in cells.items()}
+        self._tallies[CONFIRMATION] = _Tally(self.ledger.trials(CONFIRMATION), self._sign)
+        self._screen([search, *compared.values()])
+        found = {name: screening.trials for name, screening in compared.items()}
         top, objectives = self.recipe.confirmation.top, self.recipe.search.objectives
-        self._confirm(runs, finalists(search.trials, found, ids, top, self._direction, objectives))
+        return finalists(search.trials, found, self._baselines, top, self._direction, objectives)
+
+    def run(self, guests: Sequence[CellSpec] = ()) -> None:
+        """Screen, tune the finalists' controls, confirm.
+
+        Args:
+            guests: cells that are confirmed whatever the search found: finalists of the same search on another benchmark. They are
+                tuned as baselines are, where they are no finalists here.
+
+        Raises:
+            Interrupted: Ctrl-C or SIGTERM; everything that finished is in the ledger.
+        """
+        chosen = self.screen()
+        due = guests_to_tune(guests, chosen)
+        due |= controls_to_tune(chosen, self._baselines) if self.recipe.controls else {}
+        self._confirm(self.ledger.trials(CONFIRMATION), [*chosen, *self._compared(chosen, due)])
         self.ledger.set_complete()
         self.checkpoints.keep_only(CONFIRMATION)
 
+    @property
+    def _baselines(self) -> dict[str, str]:
+        """Name -> cell_id."""
+        return {name: preset(name).cell_id for name in self.recipe.baselines.cells}
+
     # Screening
 
-    def _screening(self, group: str, space: Space, budget: int) -> Screening:
-        screening = Screening(group, space, budget, self.recipe, self.ledger, self.checkpoints, self._trainer, self._seed)
+    def _compared(self, chosen: Sequence[tuple[str, Candidate]], due: Mapping[str, Control]) -> list[tuple[str, Candidate]]:
+        """Guests and controls, tuned with the baselines' number of trials: (role, candidate), each candidate once."""
+        self._expected = expected_epochs(self.recipe, len(due))
+        finite, budget = self.recipe.search.sampler == "grid", self.recipe.baseline_trials
+        screenings = {
+            group: self._screening(group, control.space(self.recipe.space, finite), budget, control.start) for group, control in due.items()
+        }
+        self._screen(list(screenings.values()))
+        search = self.ledger.trials(SEARCH)
+        found = {group: tuned(control, screenings[group].trials, search, self._direction) for group, control in due.items()}
+        seen = {candidate.candidate_id for _, candidate in chosen}
+        out = []
+        for group, candidate in found.items():
+            if candidate is not None and candidate.candidate_id not in seen:
+                seen.add(candidate.candidate_id)
+                out.append((group, candidate))
+        return out
+
+    def _screening(self, group: str, space: Space, budget: int, start: Sequence[Point] = ()) -> Screening:
+        screening = Screening(group, space, budget, self.recipe, self.ledger, self.checkpoints, self._trainer, self._seed, start)
         self._tallies[group] = _Tally(screening.trials, self._sign)
         return screening
 

@@ -49,9 +49,14 @@ def finalists(
             chosen.setdefault(trial.cell_id, (FINALIST, trial.candidate))
     out = list(chosen.values())
     for name, trials in baselines.items():
-        best = ranked([*trials, *(t for t in search if t.cell_id == cells[name])], direction)
-        out += [(name, trial.candidate) for trial in best[:1]]
+        best = best_of(trials, search, cells[name], direction)
+        out += [] if best is None else [(name, best.candidate)]
     return out
+
+
+def best_of(trials: Sequence[TrialView], search: Sequence[TrialView], cell_id: str | None, direction: str) -> TrialView | None:
+    """The best trial of a tuning, those of the search that have its cell counted in; None: none has a value."""
+    return next(iter(ranked([*trials, *(t for t in search if t.cell_id == cell_id)], direction)), None)
 
 
 def front(trials: Sequence[TrialView], direction: str, objectives: Sequence[str]) -> list[TrialView]:

@@ -163,6 +163,7 @@ def _rungs(trial: TrialView, stops: Sequence[int], direction: Direction) -> tupl
                 best_epoch=best[0],
                 seconds=sum(row[4] for row in own),
                 test_value=recorded.test_value if whole else None,
+                reading=recorded.reading if whole else None,
                 checkpoint=recorded.checkpoint if whole else "",
             )
         )

@@ -4,7 +4,7 @@ Layout (schema 1). One search is a few Optuna studies of one storage, one a **gr
 
 * ``NAME``: the screening of the search (group "search"); its user attributes hold ``schema``, ``recipe``, ``meta``,
   ``complete``, in a database ``holder``, and ``fork`` if it was begun from another;
-* ``NAME/<baseline>``: the tuning of one baseline over its training hyper-parameters;
+* ``NAME/<baseline>``: the tuning of one baseline over its training hyper-parameters; ``NAME/control-…`` of one control;
 * ``NAME/confirmation``: one trial for each finalist and seed; only there a rung may have a ``test_value``.
 
 A trial's user attributes: ``candidate`` (`Candidate.to_dict`), ``candidate_id``, ``cell_id``, ``seed``, ``cohort``; then
@@ -49,6 +49,21 @@ CONFIRMATION = "confirmation"
 
 
 @dataclass(frozen=True)
+class Reading:
+    """One reading of the test split, as it is recorded: with the value that was read, in one write.
+
+    Attributes:
+        at: when its result came in, ISO 8601 in UTC.
+        pack: the pack that read, by its number in that sitting; the worker is the rung's.
+        split: SHA-256 (hex) of the test split's tensors.
+    """
+
+    at: str
+    pack: str
+    split: str
+
+
+@dataclass(frozen=True)
 class Rung:
     """What a lane had done when it reached a rung.
 
@@ -58,7 +73,8 @@ class Rung:
         value: the best validation metric so far; best_epoch: the epoch that has it.
         seconds: training time since the rung before.
         params: how many numbers train (recurrent layer and readout).
-        test_value: the metric on the test split; confirmation's last rung only.
+        test_value: the metric on the test split; confirmation's last rung only. reading: how it was read; None in ledgers that
+            were written before readings were recorded.
         execution: which path ran and why; worker, device: where.
         checkpoint: SHA-256 (hex) of the checkpoint's bytes, so that a damaged file is noticed.
     """
@@ -74,6 +90,13 @@ class Rung:
     device: str
     test_value: float | None = None
     checkpoint: str = ""
+    reading: Reading | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Rung:
+        """Inverse of `dataclasses.asdict`."""
+        reading = data.get("reading")
+        return cls(**{**data, "rows": tuple(map(tuple, data["rows"])), "reading": None if reading is None else Reading(**reading)})
 
 
 @dataclass(frozen=True)
@@ -119,7 +142,7 @@ def _view(group: str, trial: Record) -> TrialView:
     attrs = trial.user_attrs
     rungs: list[Rung] = []
     while (data := attrs.get(f"rung/{len(rungs)}")) is not None:
-        rungs.append(Rung(**{**data, "rows": tuple(tuple(row) for row in data["rows"])}))
+        rungs.append(Rung.from_dict(data))
     return TrialView(
         group=group,
         number=trial.number,
@@ -481,7 +504,15 @@ class Ledger(Reader):
         index.first.setdefault(trial.candidate_id, len(index.ids) - 1)
 
     def record(self, trial: TrialView, rung: Rung) -> TrialView:
-        """The lane reached its next rung: one record, then the curve for Optuna's own readers."""
+        """The lane reached its next rung: one record, then the curve for Optuna's own readers.
+
+        Raises:
+            ValueError: a reading of the test split outside the confirmation, a second one of a run, or one without its record.
+        """
+        if (rung.test_value is None) != (rung.reading is None):
+            raise ValueError(f"{trial.key}: a test value and the record of its reading come together")
+        if rung.reading is not None and (trial.group != CONFIRMATION or any(known.test_value is not None for known in trial.rungs)):
+            raise ValueError(f"{trial.key}: the test split is read in confirmation only, and once a run")
         updated = dataclasses.replace(trial, rungs=(*trial.rungs, rung))
         with self.together():
             self.storage.set_trial_user_attr(self._id(trial), f"rung/{len(trial.rungs)}", dataclasses.asdict(rung))

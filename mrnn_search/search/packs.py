@@ -15,6 +15,7 @@ from pathlib import Path
 from .._registry import InputError
 from ..benchmarks import Benchmark, load_benchmark
 from ..benchmarks.base import Split
+from ..benchmarks.sealed import Permit
 from ..cells.spec import Candidate
 from ..engine.memory import Sizes, arrange, free_bytes
 from ..engine.train import LaneOutcome, LaneStart, train_lanes
@@ -38,6 +39,11 @@ class Lane:
     candidate: Candidate
     seed: int
     checkpoint: bytes | None = None
+
+    @property
+    def permit(self) -> Permit:
+        """Leave to read the test split for this lane; good for one of a confirmation."""
+        return Permit(self.key.rpartition("/")[0], self.candidate.spec.cell_id, self.seed)
 
 
 @dataclass(frozen=True)
@@ -75,12 +81,16 @@ class LaneResult:
 
 @dataclass(frozen=True)
 class PackResult:
-    """What became of one pack; ``worker`` names the process ("host:pid"), ``device`` the device ("cpu", "cuda:0")."""
+    """What became of one pack; ``worker`` names the process ("host:pid"), ``device`` the device ("cpu", "cuda:0").
+
+    ``test_split``: fingerprint of the test split, if it was read.
+    """
 
     pack_id: str
     lanes: tuple[LaneResult, ...]
     worker: str
     device: str
+    test_split: str | None = None
 
 
 def data_of(pack: Pack, device: str = "cpu") -> Benchmark:
@@ -107,13 +117,14 @@ def train_pack(pack: Pack, device: str = "cpu", task: Benchmark | None = None) -
 
     Raises:
         InputError: the data is not there, or is not the study's.
+        SealedError: the test split is to be read for a lane that is not of a confirmation.
     """
     task = task or data_of(pack, device)
-    test = task.open_test() if pack.read_test else None
+    test = task.open_test(*(lane.permit for lane in pack.lanes)) if pack.read_test else None
     parts = arrange([lane.candidate for lane in pack.lanes], Sizes.of(task), free_bytes(device), device)
     outcomes = [o for part, recompute in parts for o in _train(pack, task, pack.lanes[part.start : part.stop], test, device, recompute)]
     lanes = tuple(LaneResult(lane.key, outcome, outcome.seconds) for lane, outcome in zip(pack.lanes, outcomes, strict=True))
-    return PackResult(pack.pack_id, lanes, f"{platform.node()}:{os.getpid()}", device)
+    return PackResult(pack.pack_id, lanes, f"{platform.node()}:{os.getpid()}", device, task.test.fingerprint if pack.read_test else None)
 
 
 def _train(pack: Pack, task: Benchmark, lanes: Sequence[Lane], test: Split | None, device: str, recompute: bool) -> list[LaneOutcome]:

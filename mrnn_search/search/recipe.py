@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from .._registry import InputError, UnknownNameError
-from ..benchmarks import benchmarks
-from ..cells.presets import presets
+from ..benchmarks import find_benchmark
+from ..cells.presets import preset, presets
+from ..cells.spec import Candidate
 from .executors import RETRIES
 from .files import Place, display, read_yaml, resolve, shown
+from .matching import Matching
 from .overrides import diff, leaves, merged, parse_set
 from .pareto import COSTS, QUALITY
 from .samplers import Told, make_sampler
@@ -30,6 +42,7 @@ __all__ = ["Baselines", "Budget", "Confirmation", "Limits", "Recipe", "Rungs", "
 ALLOWED_NAME = 'a name of letters, digits, ".", "_", "-" that starts with a letter or digit, at most 64, no ".."'
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # of a study: it becomes a folder's name
 MESSAGES = 5  # problems that are reported at once
+MATCHED_DRAWS = 64  # of the space, that must be able to have the recipe's number of parameters
 NO_OVERRIDES: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -182,16 +195,28 @@ class Rungs(_Part):
         return value
 
 
+EQUAL: Final = "equal"  # baselines.trials: as many as the search has
+
+
+def _trials_or_equal(value: Any) -> Any:
+    if value != EQUAL and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ValueError
+    return value
+
+
 class Baselines(_Part):
     """Named cells that are tuned over the space's training hyper-parameters and confirmed with the best.
 
     Attributes:
         cells: names of presets.
-        trials: candidates for each of them.
+        trials: candidates for each of them, or "equal": as many as the search has. With fewer the leaderboard says so
+            (`mrnn_search.results.protocol`).
     """
 
     cells: tuple[str, ...] = Field(default=("lstm", "gru"), strict=False, description="a list of names of cells, each once")
-    trials: int = _whole(1, default=12)
+    trials: Annotated[int | Literal["equal"], PlainValidator(_trials_or_equal)] = Field(
+        default=EQUAL, description=f"a whole number >= 1, or {EQUAL}"
+    )
 
     @field_validator("cells")
     @classmethod
@@ -259,9 +284,11 @@ class Recipe(_Part):
         name: of the study, and of its folder.
         description: one line.
         space: what may be searched.
-        benchmark: a registered benchmark's name.
+        benchmark: a registered benchmark's name, or NAME:ARGUMENT ("copying:200").
         data: folder of the user's data; None for data that a package ships.
         seed: everything random in the study follows from it.
+        match_parameters: how many parameters each candidate and baseline is to have, by its hidden size; None: as the space says.
+        controls: are the finalists compared with what may explain their gain (`mrnn_search.cells.controls`)?
         budget, search, rungs, baselines, confirmation, limits, resources: see their classes.
     """
 
@@ -271,6 +298,8 @@ class Recipe(_Part):
     benchmark: str = Field(description="a benchmark's name")
     data: str | None = Field(default=None, min_length=1, description="a folder, or null")
     seed: int = Field(default=0, ge=0, lt=2**63, description="a whole number, 0 <= seed < 2**63")
+    match_parameters: int | None = Field(default=None, ge=1, lt=2**63, description="a whole number >= 1, or null")
+    controls: bool = Field(default=False, description="true or false")
     budget: Budget = Field(description="a mapping with trials")
     search: Search = Field(default=Search(), description="a mapping with sampler, options, objectives, start, cohort, ahead")
     rungs: Rungs = Field(description="a mapping with epochs, keep, method, curve_stop")
@@ -289,8 +318,7 @@ class Recipe(_Part):
     @field_validator("benchmark")
     @classmethod
     def _known_benchmark(cls, value: str) -> str:
-        if value not in benchmarks:
-            raise UnknownNameError("benchmark", value, benchmarks)
+        find_benchmark(value)
         return value
 
     @model_validator(mode="before")
@@ -310,7 +338,31 @@ class Recipe(_Part):
         if self.search.start.studies and len(self.search.objectives) > 1:
             raise InputError("other studies hand on their quality alone; allowed with objectives: [quality]", "search.start.studies")
         _at("search.start.cells", lambda: start_points(self.space, self.search.start.cells))
+        if self.match_parameters is not None:
+            _at("match_parameters", lambda: self.space.matched(Matching(1, 1, 1)))
         return self
+
+    @property
+    def baseline_trials(self) -> int:
+        """Candidates for each baseline, and for each control."""
+        return self.budget.trials if self.baselines.trials == EQUAL else self.baselines.trials
+
+    def matched(self, facts: Mapping[str, Any]) -> Recipe:
+        """The same with a space that chooses hidden sizes, where it has `match_parameters`.
+
+        Args:
+            facts: ``input_size``, ``output_size`` and ``vocabulary`` of the benchmark.
+
+        Raises:
+            InputError: a baseline, or a cell of the space, cannot have that few parameters.
+        """
+        if self.match_parameters is None:
+            return self
+        matching = Matching.of(self.match_parameters, facts)
+        space = self.space.matched(matching)
+        matching.check(map(Candidate, map(preset, self.baselines.cells)))
+        space.draw(MATCHED_DRAWS, 0)
+        return self.model_copy(update={"space": space})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data with every default filled in and the space's content, ``resources`` left out; `from_dict` reads it back."""
@@ -341,18 +393,19 @@ class Recipe(_Part):
         raise InputError("\n".join([*map(str, problems[:MESSAGES]), *more]))
 
 
-def load_recipe(name_or_path: str, overrides: Mapping[str, Any] = NO_OVERRIDES) -> Recipe:
+def load_recipe(name_or_path: str, overrides: Mapping[str, Any] = NO_OVERRIDES, leave_out: Sequence[str] = ()) -> Recipe:
     """The recipe in a file.
 
     Args:
         name_or_path: "quickstart", or the path of a YAML file.
         overrides: nested data that replaces values of the file, e.g. ``{"budget": {"trials": 64}}``.
+        leave_out: keys of the file that are for others.
 
     Raises:
         InputError: no such file, or something in it (or in the search space that it names) is wrong.
     """
     path = resolve("trials", name_or_path)
-    data = {"name": path.stem, **read_yaml(path)}
+    data = {"name": path.stem, **{key: value for key, value in read_yaml(path).items() if key not in leave_out}}
     if isinstance(overrides.get("space"), Mapping) and isinstance(data.get("space"), str):
         space = resolve("search_spaces", data["space"], str(Place(display(path), "space")))
         data["space"] = {"name": space.stem, **read_yaml(space)}  # so that the overrides have something to change

@@ -16,11 +16,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from .checkpoints import Checkpoints
 from .ledger import SEARCH, Ledger, TrialView
 from .recipe import Recipe
-from .sampler import Proposal, Proposer
+from .sampler import Point, Proposal, Proposer
 from .schedules import Plan, Result, Wave, schedules
 from .space import Space
 from .trainer import Trainer
-from .warm import prior_trials, start_points
+from .warm import prior_trials
 
 MAX_DUPLICATES = 100  # proposals in a row that were there already: the space is used up
 SHOWN = ("value", "params", "seconds", "stop_epoch")  # of a rung: what objectives are made of
@@ -48,6 +48,7 @@ class Screening:
         group: of the ledger.
         budget: candidates to try.
         seed: the seed of what its arguments name.
+        start: the first candidates are these points of the space.
 
     Attributes:
         trials: of the group, by number, duplicates included, as they stand in the ledger.
@@ -63,10 +64,11 @@ class Screening:
         checkpoints: Checkpoints,
         trainer: Trainer,
         seed: Callable[..., int],
+        start: Sequence[Point] = (),
     ) -> None:
         self.group, self.budget = group, budget
         self.trials = ledger.trials(group)
-        self._space, self._recipe, self._seed = space, recipe, seed
+        self._space, self._recipe, self._seed, self._start_points = space, recipe, seed, start
         self._ledger, self._checkpoints, self._trainer = ledger, checkpoints, trainer
         self._schedule = schedules[recipe.rungs.method](plan_of(recipe, ledger.direction))
         self._cohorts: dict[int, list[int]] = {}
@@ -195,11 +197,10 @@ class Screening:
         if self._proposer is None:
             self._points = list(self._ledger.frozen(self.group))
             seen = [self._as_shown(number) for number in range(len(self._points))]
-            search, mine = self._recipe.search, self.group == SEARCH  # baselines have a space of their own: one cell
-            start = start_points(self._space, search.start.cells) if mine else ()
-            prior = prior_trials(self._ledger.meta.get("prior", ()), self._space) if mine else ()
-            seed = self._seed("plan", self.group)
-            self._proposer = Proposer(search, self._schedule.plan.direction, seen, seed=seed, start=start, prior=prior)
+            # other groups have spaces of their own: one cell
+            prior = prior_trials(self._ledger.meta.get("prior", ()), self._space) if self.group == SEARCH else ()
+            search, seed = self._recipe.search, self._seed("plan", self.group)
+            self._proposer = Proposer(search, self._schedule.plan.direction, seen, seed=seed, start=self._start_points, prior=prior)
         seed, stuck = self._seed("sampler", self.group, number), self._duplicates >= STUCK
         proposal = self._proposer.propose(self._space, seed, at_random=stuck)
         trial = self._ledger.add(self.group, proposal.candidate, self._seed(self.group, number), proposal=proposal, cohort=cohort)

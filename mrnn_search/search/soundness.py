@@ -37,6 +37,8 @@ def _wrong_of(rung: Rung, before: int) -> Iterable[str]:
     yield from (name for name in ("execution", "worker", "device", "checkpoint") if not isinstance(getattr(rung, name), str))
     if rung.test_value is not None and not _number(rung.test_value):
         yield "test_value"
+    if rung.reading is not None and not (rung.test_value is not None and all(isinstance(x, str) for x in vars(rung.reading).values())):
+        yield "reading"
 
 
 def _whole(value: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..cells import Candidate, CellSpec
 from ..cells.rules.base import define, definition
 from .counting import Count, count_space
 from .files import Place, display, read_yaml, resolve, shown
+from .matching import Matching
 from .parameter import Constant, Parameter, Target, Trial, Value, active, candidate, common, gates_text
 from .reading import check_parameters, check_together, domain_values, never, ordered, read_parameters
 
@@ -28,11 +29,13 @@ class Space:
         name: of the file, without its suffix.
         description: one line.
         parameters: as ordered in the file.
+        matching: chooses each candidate's hidden size; None: the space does. A study's, no part of the space as data.
     """
 
     name: str
     description: str
     parameters: tuple[Parameter, ...]
+    matching: Matching | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def from_dict(cls, data: object, name: str = "inline", where: str | Place = "") -> Space:
@@ -85,7 +88,22 @@ class Space:
         for parameter in self.visited:
             if active(parameter, values):
                 values[parameter.name] = parameter.domain.suggest(parameter.name, trial)
-        return candidate(values)
+        return self.candidate(values)
+
+    def candidate(self, values: Mapping[str, Value]) -> Candidate:
+        """The candidate that the values of the active parameters describe."""
+        made = candidate(values)
+        return made if self.matching is None else self.matching(made)
+
+    def matched(self, matching: Matching) -> Space:
+        """A copy whose candidates get their hidden sizes from ``matching``.
+
+        Raises:
+            InputError: the space has hidden sizes of its own.
+        """
+        if any(p.name == "hidden_size" for p in self.parameters):
+            raise InputError(f'space "{self.name}" has hidden_size, which follows from the number of parameters; leave it out')
+        return replace(self, matching=matching)
 
     def draw(self, n: int, seed: int) -> list[Candidate]:
         """``n`` random candidates: each parameter uniform in its domain, or in the logarithm of it."""
@@ -119,7 +137,7 @@ class Space:
         kept = [p for p in parameters if not never(p, parameters)]
         narrowed = tuple(_narrowed(p, can) for p in kept)
         check_together(narrowed, place)
-        return Space(self.name, self.description, narrowed)
+        return replace(self, parameters=narrowed)
 
     def for_cell(self, spec: CellSpec) -> Space:
         """A copy that has one cell only and searches how it is trained: what a baseline is tuned over."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from .checkpoints import Checkpoints, digest_of
 from .executors import Executor
 from .interrupt import Interrupt, Interrupted
-from .ledger import CONFIRMATION, Ledger, Rung, TrialView
+from .ledger import CONFIRMATION, Ledger, Reading, Rung, TrialView
 from .packs import NO_WORKER, Lane, LaneResult, Pack, PackResult
 from .recipe import Recipe
 
@@ -159,6 +160,7 @@ class Trainer:
             device=result.device,
             test_value=out.test_value,
             checkpoint=digest_of(out.checkpoint),
+            reading=None if out.test_value is None else _reading(result),
         )
         self._checkpoints.save(trial.key, rung.stop_epoch, out.checkpoint)  # before the ledger says that it is there
         recorded = self._ledger.record(trial, rung)
@@ -166,3 +168,12 @@ class Trainer:
             self._ledger.finish(recorded)
             return replace(recorded, state="COMPLETE")
         return recorded
+
+
+def _reading(result: PackResult) -> Reading:
+    """Raises:
+    ValueError: a worker sent a test value and does not say which split it read.
+    """
+    if result.test_split is None:
+        raise ValueError(f"pack {result.pack_id} has a test value, and no fingerprint of the split that was read")
+    return Reading(datetime.now(UTC).isoformat(timespec="milliseconds"), result.pack_id, result.test_split)

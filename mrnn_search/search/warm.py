@@ -13,7 +13,7 @@ from ..cells.presets import preset
 from ..cells.spec import CellSpec
 from .files import shown
 from .flat import Flat, distributions, fits, only_value
-from .parameter import Value, active, candidate, cell
+from .parameter import Value, active, cell
 from .shown import standing
 from .space import Space, cell_values
 
@@ -99,7 +99,7 @@ def prior_trials(handed_on: Sequence[Mapping[str, Any]], space: Space) -> list[F
     out = []
     for told in reversed(handed_on):
         values = _replayed(space, flat, told["params"])
-        if values is None or candidate(values).candidate_id != told["candidate_id"]:
+        if values is None or space.candidate(values).candidate_id != told["candidate_id"]:
             continue
         params = {name: value for name, value in values.items() if name in flat}
         out.append(create_trial(value=told["value"], params=params, distributions={name: flat[name] for name in params}))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +15,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import mrnn_search as ms
+from mrnn_search.benchmarks.sources import SOURCES, Remote, Source
 from mrnn_search.cli.app import app
 
+from ..real_data import real
 from ..search.broken import BROKEN, Broken, write
 
 
@@ -31,7 +35,8 @@ def in_the_runs_of_the_fake_study(fake_study: ms.Study, monkeypatch: pytest.Monk
 
 def test_help_lists_every_verb() -> None:
     text = call("--help").stdout
-    verbs = "run check leaderboard trials curves compare report export dashboard spaces benchmarks cells rules studies doctor bench stop rm"
+    verbs = "run check leaderboard controls trials curves readings compare report export dashboard "
+    verbs += "spaces benchmarks cells rules studies doctor data bench stop rm"
     for verb in verbs.split():
         assert f" {verb} " in text
         assert call(verb, "--help").exit_code == 0
@@ -79,6 +84,13 @@ def test_a_broken_file_ends_in_one_message(case: Broken, tmp_path: Path) -> None
         (["cells", "momentun_lstm"], 'did you mean "momentum_lstm"'),
         (["rules", "heavyball"], 'did you mean "heavy_ball"'),
         (["benchmarks", "digit-rows"], 'did you mean "digits-rows"'),
+        (["benchmarks", "copying:x"], "allowed: copying:T with a whole number"),
+        (["benchmarks", "digits-rows:3"], "benchmark digits-rows has no parameter"),
+        (["run", "smoke", "--set", "benchmark=addding:10"], 'did you mean "adding"'),
+        (["run", "smoke", "--set", "benchmark=adding:1", "--name", "other"], '--set benchmark: found "adding:1", allowed: adding:T'),
+        (["run", "smoke", "--set", "benchmark=smnist", "--name", "other"], "there is no folder data/mnist or"),
+        (["data", "get", "mnsit"], 'did you mean "mnist"'),
+        (["data", "get", "adding"], "benchmark adding has no data to fetch"),
         (["spaces", "optimiser_cells"], 'did you mean "optimizer_cells"'),
         (["studies", "nostudy"], 'unknown study "nostudy"'),
     ],
@@ -127,13 +139,43 @@ def test_compare_and_report(fake_study: ms.Study) -> None:
 def test_lists_have_a_line_each_and_json(verb: str) -> None:
     rows = json.loads(call(verb, "--json").stdout)
     lines = call(verb).stdout.splitlines()
-    first = [line.split()[0] for line in lines if line.strip()]
+    first = [re.split("[ [:]", line)[0] for line in lines if line.strip()]
     assert rows and all(row["name"] in first for row in rows)
-    assert len(lines) == len(rows) or verb in ("cells", "rules")  # which are several tables
+    assert len(lines) == len(rows) or verb in ("cells", "rules", "benchmarks")  # which are tables
     for row in rows:
         shown = call(verb, row["name"])
         assert shown.exit_code == 0 and len(shown.stdout.splitlines()) > 3
         assert json.loads(call(verb, row["name"], "--json").stdout)
+
+
+def test_benchmarks_say_what_is_there_and_how_to_get_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "none"))
+    rows = {row["name"]: row for row in json.loads(call("benchmarks", "--json").stdout)}
+    assert rows["digits-rows"]["found"] and rows["digits-rows"]["sizes"] == "3,500 / 750 / 750" and rows["copying"]["found"]
+    assert not rows["smnist"]["found"] and "`mrnn-search data get mnist` fetches it" in rows["smnist"]["data"]
+    text = call("benchmarks").stdout
+    assert "ucr:NAME" in text and "copying[:T]" in text
+    assert "psmnist, psmnist-196, smnist, smnist-196: data of mnist: there is no folder" in text
+    assert "missing: data of mnist" in call("benchmarks", "smnist").stdout
+    full = json.loads(call("benchmarks", "adding:10", "--json").stdout)
+    assert full["name"] == "adding:10" and full["shape"] == [10, 2] and full["to hold against"] == {"always 1": 1 / 6}
+    beef = json.loads(call("benchmarks", "ucr:Beef", "--data", str(real("ucr")), "--json").stdout)
+    assert beef["output_size"] == 5 and beef["sizes"]["test"] == 30 and len(beef["fingerprint"]) == 64
+    assert "51 sets in" in call("benchmarks", "ucr", "--data", str(real("ucr"))).stdout
+
+
+def test_data_get_ends_well_or_in_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "digits").write_bytes(b"0123456789")
+    sha = hashlib.sha256(b"0123456789").hexdigest()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    remote = Remote("digits", sha, ("http://127.0.0.1:9/digits",))  # port 9: nobody answers
+    monkeypatch.setitem(SOURCES, "hand", Source("ten digits", ("write them yourself",), (remote,)))
+    done = call("data", "get", "hand", "--to", str(tmp_path))
+    assert done.exit_code == 0 and done.stdout.strip() == str(tmp_path) and "hand: 1 file" in done.stderr
+    (tmp_path / "digits").unlink()
+    done = call("data", "get", "hand", "--to", str(tmp_path))
+    assert done.exit_code == 1 and done.stdout == "" and "Traceback" not in done.output
+    assert done.stderr.startswith("failed: ten digits: cannot fetch digits (127.0.0.1:9: no connection)")
 
 
 def test_cells_and_rules_in_full() -> None:
@@ -189,6 +231,7 @@ def test_a_second_run_says_so_and_shows_the_leaderboard(fake_study: ms.Study) ->
 
 def test_doctor_finds_this_machine_in_order() -> None:
     findings = {f["what"]: f for f in json.loads(call("doctor", "--json", "--storage", "sqlite:///x.db").stdout)}
+    assert findings["data: smnist"]["state"] in ("ok", "no") and findings["data: copying"]["detail"] == "generated"
     assert findings["data: digits-rows"]["state"] == "ok" and findings["storage"]["state"] == "ok"
     assert findings["ray starts"]["state"] == "ok", findings["ray starts"]
     broken = call("doctor", "--storage", "postgresql://me:hunter2@127.0.0.1:1/x")

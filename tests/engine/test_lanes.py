@@ -22,6 +22,7 @@ from mrnn_search.engine.recurrent import parameter_groups
 from mrnn_search.engine.seeds import derive_seed
 from mrnn_search.engine.train import LaneStart, train_lane, train_lanes
 
+from ..opened import opened
 from .tasks import Characters, Ends, Notes, Signs, Words
 from .test_train import TASK, Sums
 
@@ -219,7 +220,7 @@ def test_checkpoints_and_curves_do_not_depend_on_the_pack(base: str, rule: str, 
     """Dropout draws from the lane's own stream; the pack changes between rungs; one lane diverges."""
     options = {"rebase": 3} if base == "orthogonal" else {}
     spec, data = CellSpec(base, rule, options=options), task()
-    test = data.open_test() if task is not Sums else TASK.test
+    test = opened(data)
     candidates = [
         Candidate(spec, hidden_size=6, num_layers=2, dropout=d, optimizer="sgd", clip=c, lr=lr, batch_size=48 if task is Sums else 7)
         for d, c, lr in [(0.3, None, 1e-2), (0.0, None, 3e38), (0.1, 0.1, 1e-2), (0.0, 1.0, 3e-3)]
@@ -272,7 +273,7 @@ def test_a_thousand_packs_leave_nothing_behind() -> None:
     good = Candidate(preset("adam_lstm"), hidden_size=4, batch_size=8)
     starts = [LaneStart(good, 0), LaneStart(replace(good, clip=None, lr=3e38), 1)]  # one diverges
     for n in range(1, 1001):
-        train_lanes(task, starts, 0, 1, test=task.test)
+        train_lanes(task, starts, 0, 1, test=opened(task))
         if n in (200, 1000):
             after[n] = resident()
     assert after[1000] - after[200] < 4 * 2**20

@@ -16,7 +16,7 @@ from mrnn_search.engine.recurrent import Recurrent, parameter_groups
 from mrnn_search.engine.train import train_lane
 from mrnn_search.results.export import materialised
 
-from .test_train import TASK
+from .test_train import TASK, TEST
 
 BASES = ("orthogonal", "orthogonal_lstm")
 every_base = pytest.mark.parametrize("base", BASES)
@@ -405,9 +405,9 @@ def test_setting_and_drawing_again_are_no_steps():
 def test_a_resumed_lane_equals_an_unbroken_one_bit_for_bit(base, rebase, optimizer):
     spec = CellSpec(base, "adam", options={"rebase": rebase})
     candidate = Candidate(spec, hidden_size=6, num_layers=2, dropout=0.2, optimizer=optimizer, lr=1e-2, batch_size=64)
-    whole = train_lane(TASK, candidate, 5, None, 0, 3, test=TASK.test)
+    whole = train_lane(TASK, candidate, 5, None, 0, 3, test=TEST)
     first = train_lane(TASK, candidate, 5, None, 0, 1)
-    second = train_lane(TASK, candidate, 5, first.checkpoint, 1, 3, test=TASK.test)
+    second = train_lane(TASK, candidate, 5, first.checkpoint, 1, 3, test=TEST)
     assert whole.error is None and second.checkpoint == whole.checkpoint and second.test_value == whole.test_value
 
 

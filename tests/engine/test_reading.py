@@ -21,6 +21,7 @@ from mrnn_search.engine.seeds import derive_seed
 from mrnn_search.engine.state import State
 from mrnn_search.engine.train import train_lane
 
+from ..opened import opened
 from .gpu.device import DEVICE
 from .tasks import TASKS, Characters, Ends, Means, Signs, Words
 
@@ -100,9 +101,9 @@ def test_each_kind_of_task_is_learned(task: type[Benchmark]) -> None:
     """Better than the best constant, on validation and on test."""
     data = task()
     candidate = Candidate(preset("lstm"), hidden_size=16, lr=2e-2, batch_size=16 if data.window is None else 4, optimizer="adam")
-    out = train_lane(data, candidate, 0, None, 0, 8, test=data.open_test())
+    out = train_lane(data, candidate, 0, None, 0, 8, test=opened(data))
     assert out.error is None and out.test_value is not None
-    for split, value in ((data.validation, out.value), (data.open_test(), out.test_value)):
+    for split, value in ((data.validation, out.value), (opened(data), out.test_value)):
         y = torch.cat([batch.y for batch in feed_of(data, split).evaluation(1)])
         constant = data.summarise(float(data.errors(_constant(data, y), y).mean()))
         assert value > constant + 0.1 if data.direction == "maximize" else value < 0.9 * constant, (value, constant)

@@ -10,6 +10,10 @@ from mrnn_search.cells import Candidate, CellSpec, preset
 from mrnn_search.engine.recurrent import Recurrent
 from mrnn_search.engine.train import best_layer, derive_seed, train_lane
 
+from ..opened import opened
+
+PARTS = (("train", 0, 256), ("validation", 256, 328), ("test", 328, 400))
+
 
 class Sums(Classification):
     """Is the sum of the sequence positive? Learnable in seconds."""
@@ -20,8 +24,7 @@ class Sums(Classification):
         g = torch.Generator().manual_seed(0)
         x = torch.randn(400, 6, 2, generator=g)
         y = (x.sum((1, 2)) > 0).long()
-        super().__init__({name: Split(x[a:b], y[a:b]) for name, a, b in (("train", 0, 256), ("validation", 256, 328))}, "")
-        self.test = Split(x[328:], y[328:])
+        super().__init__({name: Split(x[a:b], y[a:b]) for name, a, b in PARTS}, "")
 
     @classmethod
     def load(cls, data_dir):
@@ -29,16 +32,17 @@ class Sums(Classification):
 
 
 TASK = Sums()
+TEST = opened(TASK)
 
 
 @pytest.mark.parametrize("optimizer", ["rmsprop", "adam", "sgd"])
 @pytest.mark.parametrize("base", ["lstm", "orthogonal"])
 def test_resumed_equals_unbroken_bit_for_bit(base, optimizer):
     candidate = Candidate(CellSpec(base, "adam"), hidden_size=8, num_layers=2, dropout=0.2, optimizer=optimizer, batch_size=32)
-    whole = train_lane(TASK, candidate, 5, None, 0, 4, test=TASK.test)
+    whole = train_lane(TASK, candidate, 5, None, 0, 4, test=TEST)
     first = train_lane(TASK, candidate, 5, None, 0, 1)
     torch.manual_seed(99)  # the world's generator must not matter
-    second = train_lane(TASK, candidate, 5, first.checkpoint, 1, 4, test=TASK.test)
+    second = train_lane(TASK, candidate, 5, first.checkpoint, 1, 4, test=TEST)
     assert [(r.epoch, r.step, r.train_loss, r.value) for r in first.rows + second.rows] == [
         (r.epoch, r.step, r.train_loss, r.value) for r in whole.rows
     ]
@@ -48,7 +52,7 @@ def test_resumed_equals_unbroken_bit_for_bit(base, optimizer):
 
 def test_it_learns_and_reports_the_best_epoch():
     candidate = Candidate(preset("momentum_lstm"), hidden_size=16, lr=1e-2, batch_size=32)
-    out = train_lane(TASK, candidate, 1, None, 0, 8, test=TASK.test)
+    out = train_lane(TASK, candidate, 1, None, 0, 8, test=TEST)
     assert out.error is None and out.value > 0.9 and out.test_value > 0.85
     assert out.value == max(r.value for r in out.rows) == out.rows[out.best_epoch - 1].value
     assert out.execution == "fused cpu: linear rule on filtered input"

@@ -20,6 +20,8 @@ from mrnn_search.results.intervals import studentised_bootstrap
 from mrnn_search.results.paired_tests import holm
 from mrnn_search.search.ledger import CONFIRMATION
 
+from ..opened import opened
+
 COEFFICIENTS = ["beta", "beta2", "delta", "epsilon", "mu", "nu", "restart", "tau"]
 
 
@@ -267,6 +269,6 @@ def test_scores_of_the_ledger_are_those_of_the_exported_weights(real_study: ms.S
         assert data is not None
         lane = Lanes([trial.candidate], [0], task.input_size, task.output_size, task.loss)
         lane.models[0].load_state_dict(best_model(data))
-        for split, value in ((task.validation, trial.value), (task.open_test(), trial.rungs[-1].test_value)):
+        for split, value in ((task.validation, trial.value), (opened(task), trial.rungs[-1].test_value)):
             (mean,) = lane.evaluate(feed_of(task, split).evaluation(trial.candidate.batch_size), task.errors)
             assert task.summarise(mean) == value

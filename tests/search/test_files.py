@@ -76,7 +76,7 @@ def test_names_has_the_users_own(elsewhere):
     (elsewhere / "search_spaces").mkdir()
     for name in ("mine.yaml", "other.yml", "notes.txt", ".hidden.yaml", "smoke.yaml"):
         (elsewhere / "search_spaces" / name).write_text("")
-    assert names("search_spaces") == ["mine", "optimizer_cells", "optimizers_everywhere", "other", "smoke"]
+    assert names("search_spaces") == ["mine", "optimizer_cells", "optimizers_everywhere", "other", "paper_cells", "smoke"]
 
 
 def test_yaml_1_2(tmp_path):

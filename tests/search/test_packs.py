@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from mrnn_search._registry import UnknownNameError
+from mrnn_search.benchmarks import SealedError, load_benchmark
 from mrnn_search.cells import Candidate, preset
 from mrnn_search.search import packs
 from mrnn_search.search.packs import NO_WORKER, Lane, Pack, failed_pack, train_pack
@@ -16,7 +18,8 @@ OTHER = Candidate(preset("gru"), hidden_size=4, lr=0.5)
 
 
 def pack(*candidates: Candidate, read_test: bool = False, benchmark: str = "digits-rows") -> Pack:
-    lanes = tuple(Lane(f"search/{n}", candidate, seed=3) for n, candidate in enumerate(candidates))
+    group = "confirmation" if read_test else "search"
+    lanes = tuple(Lane(f"{group}/{n}", candidate, seed=3) for n, candidate in enumerate(candidates))
     return Pack("p", benchmark, lanes, 0, 1, read_test=read_test)
 
 
@@ -48,6 +51,17 @@ def test_the_test_split_is_read_when_asked_and_not_else() -> None:
     assert train_pack(pack(SMALL)).lanes[0].outcome.test_value is None
     (lane,) = train_pack(pack(SMALL, read_test=True)).lanes
     assert lane.outcome.test_value is not None and 0 < lane.outcome.test_value < 1
+
+
+def test_a_pack_of_the_search_cannot_read_the_test_split() -> None:
+    """Also where only one of its lanes is no confirmation's: nothing is trained, nothing is read."""
+    confirmed = pack(SMALL, SMALL, read_test=True)
+    mixed = dataclasses.replace(confirmed, lanes=(confirmed.lanes[0], dataclasses.replace(confirmed.lanes[1], key="search/1")))
+    for wrong in (mixed, dataclasses.replace(pack(SMALL), read_test=True)):
+        with pytest.raises(SealedError, match="confirmation only"):
+            train_pack(wrong)
+    result = train_pack(confirmed)
+    assert result.test_split == load_benchmark("digits-rows").test.fingerprint and train_pack(pack(SMALL)).test_split is None
 
 
 def test_a_wrong_pack_raises() -> None:

@@ -64,7 +64,7 @@ def test_defaults():
     assert recipe.space == load_space("smoke")
     assert (recipe.description, recipe.data, recipe.seed, recipe.limits.lane_seconds) == ("", None, 0, None)
     assert (recipe.search.sampler, recipe.search.cohort, recipe.rungs.keep) == ("tpe", 12, 1 / 3)
-    assert (recipe.baselines.cells, recipe.baselines.trials) == (("lstm", "gru"), 12)
+    assert (recipe.baselines.cells, recipe.baselines.trials) == (("lstm", "gru"), "equal")
     assert (recipe.confirmation.top, recipe.confirmation.seeds, recipe.confirmation.epochs) == (3, 5, 4)
     assert Recipe.from_dict({**LEAST, "confirmation": {"top": 1}}).confirmation.epochs == 4
     assert Recipe.from_dict({**LEAST, "confirmation": {"epochs": 9}}).confirmation.epochs == 9

@@ -1,0 +1,51 @@
+"""What a leaderboard is called, and what is said beside a verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mrnn_search as ms
+from mrnn_search.results.protocol import label, sizes, unequal_budget
+
+
+def recipe(trials: Any = "equal", cells: tuple[str, ...] = ("lstm",), seeds: int = 5) -> dict[str, Any]:
+    return {"budget": {"trials": 48}, "confirmation": {"seeds": seeds}, "baselines": {"cells": list(cells), "trials": trials}}
+
+
+@pytest.mark.parametrize("trials", ["equal", 48, 60])
+def test_a_result(trials: Any) -> None:
+    assert label(recipe(trials)) == "result" and unequal_budget(recipe(trials)) == ""
+
+
+def test_anything_less_is_screening_and_says_why() -> None:
+    assert label(recipe(8)) == "screening (unequal budget: each baseline was tuned with 8 trials, the search had 48)"
+    assert label(recipe(seeds=3)) == "screening (3 seeds, of 5 that a result needs)"
+    assert label(recipe(cells=(), trials=8)) == "screening (no baseline)"
+    assert label(recipe(8, seeds=2)).count(";") == 1
+
+
+def test_sizes_are_told_where_they_differ() -> None:
+    assert sizes(70_000, 69_000) == "" and sizes(70_000, 12_000) == "70,000 and 12,000 parameters"
+
+
+def test_a_study_says_it(fake_study: ms.Study) -> None:
+    """The quickstart's baselines have 8 trials, its search 48."""
+    assert fake_study.label == "screening (unequal budget: each baseline was tuned with 8 trials, the search had 48)"
+    assert fake_study.verdict().endswith(" Unequal budget: each baseline was tuned with 8 trials, the search had 48.")
+    assert "parameters" not in fake_study.verdict()  # the pretended ones are all equal
+
+
+def test_the_report_says_it_too_and_shows_the_controls(fake_study: ms.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = fake_study.report(tmp_path / "a.html").read_text()
+    assert "This is a screening (unequal budget" in page and "<h2>Controls</h2>" not in page
+    assert f"{len(fake_study.test_readings())}, one for each confirmed cell and seed" in page
+    monkeypatch.setenv("MRNN_SEARCH_RUNS", str(tmp_path))
+    changes: dict[str, Any] = {"budget": {"trials": 8}, "baselines": {"trials": "equal"}, "confirmation": {"top": 1}, "controls": True}
+    study = ms.search("quickstart", executor="fake", **changes)
+    assert study.label == "result" and "Unequal" not in study.verdict()
+    table, page = study.controls(), study.report().read_text()
+    assert not table.empty and page.count("<h2>Controls</h2>") == 1
+    assert all(f"<td>{finding}</td>" in page for finding in table["finding"])
