@@ -156,13 +156,16 @@ def standings(runs: Runs, reference: str | None, direction: str) -> dict[str, di
     """candidate_id -> its place among the others, best mean validation metric first; of equal ones by candidate_id.
 
     The winner is chosen, and others told apart from it, on validation; only ``p_value``, of the difference to ``reference``, is of test.
+    Controls have none, and do not count in its correction: they are there to be compared with their finalists.
     """
     keys = sorted(runs)
     runs = {key: runs[key] for key in keys}
     validation, test = (_scores(runs, split, direction) for split in ("validation", "test"))
     best = winner(validation)
     p_best = p_against(validation, best)
-    p_value = p_against(test, np.array(keys.index(reference))) if reference in keys else np.full(len(keys), np.nan)
+    control = np.array([is_control(of[0].role) for of in runs.values()])
+    candidates = np.where(control[:, None], np.nan, test)
+    p_value = p_against(candidates, np.array(keys.index(reference))) if reference in keys else np.full(len(keys), np.nan)
     columns = {
         "tied_with_best": tied_with(p_best, best),
         "p_best": p_best,
