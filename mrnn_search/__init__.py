@@ -24,7 +24,8 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from .engine.recurrent import Recurrent as Recurrent
     from .engine.recurrent import parameter_groups as parameter_groups
     from .results.study import Study as Study
-    from .results.study import load_study as load_study
+    from .results.suite import Suite as Suite
+    from .results.suite import load_study as load_study
 
 __version__ = "0.1.0"
 # Name -> the module that has it.
@@ -36,8 +37,9 @@ _HOMES = {
     "Recurrent": "engine.recurrent",
     "Rule": "cells.rules",
     "Study": "results.study",
+    "Suite": "results.suite",
     "gradient_norms": "engine.gradients",
-    "load_study": "results.study",
+    "load_study": "results.suite",
     "parameter_groups": "engine.recurrent",
     "preset": "cells.presets",
     "presets": "cells.presets",
@@ -52,6 +54,7 @@ __all__ = [
     "Recurrent",
     "Rule",
     "Study",
+    "Suite",
     "__version__",
     "gradient_norms",
     "load_study",

@@ -13,11 +13,12 @@ import typer
 
 from .._registry import InputError
 from .exits import FAILED, INTERRUPTED, say
-from .study import LEADERBOARD, for_people
+from .study import LEADERBOARD, for_people, shown_of
 from .tables import Format, FormatOption, JsonOption, chosen, show, write, write_json
 
 if TYPE_CHECKING:
     from ..results.study import Study
+    from ..results.suite import Suite
     from ..search.recipe import Recipe
 
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change one value of the recipe; repeatable.")]
@@ -61,6 +62,7 @@ def run(
     format = chosen(format, as_json)
     from ..results.launch import search
     from ..results.study import runs_folder
+    from ..results.suite import Suite
     from ..search.overrides import parse_set
     from .progress import Bar
 
@@ -106,7 +108,10 @@ def run(
         except KeyboardInterrupt:  # the head's own `Interrupted` too
             say(f"stopped; everything that finished is saved in {runs_folder()}. To go on: {command}")
             raise typer.Exit(INTERRUPTED) from None
-    _finish(study, worked, format)
+    if isinstance(study, Suite):
+        _finish_suite(study, worked, format)
+    else:
+        _finish(study, worked, format)
 
 
 def _say_if_slow(devices: str | None) -> None:
@@ -158,6 +163,21 @@ def _finish(study: Study, worked: bool, format: Format) -> None:
     say(f"next            mrnn-search trials {study.name} --top 10\n                mrnn-search compare {study.name} 1 lstm")
 
 
+def _finish_suite(suite: Suite, worked: bool, format: Format) -> None:
+    """The ranking over the benchmarks on stdout, with what it allows one to say; the report on stderr."""
+    board = suite.leaderboard()
+    say(f"study {suite.name} is complete" + ("" if worked else "; nothing was left to do"))
+    if board.empty:
+        say(f"no cell could be confirmed on every benchmark; `mrnn-search trials {suite.name}` says why")
+        raise typer.Exit(FAILED)
+    write(for_people(board, format), format, None, shown_of(suite, "leaderboard", LEADERBOARD))
+    if format is Format.table:
+        print(f"\n{suite.verdict()}", flush=True)
+    say(f"\nthis is a {suite.label}")
+    say(f"the report      {suite.report()}")
+    say(f"next            mrnn-search leaderboard {next(iter(suite.studies.values())).name}")
+
+
 def check(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A recipe or a space: name or file.")],
     changes: SetOption = None,
@@ -165,16 +185,20 @@ def check(
 ) -> None:
     """Validate a recipe or a space, count its distinct cells, estimate its cost; trains nothing."""
     from ..search.overrides import parse_set
-    from ..search.recipe import load_recipe
     from ..search.space import load_space
+    from ..search.suite import SuiteRecipe, load_recipes
 
     if _is_space(file) and not changes:
         space = load_space(file)
         facts: dict[str, Any] = {"space": space.name}
     else:
-        recipe = load_recipe(file, parse_set(changes or []))
-        space = recipe.space
-        facts = {"recipe": recipe.name, "space": space.name, "benchmark": recipe.benchmark, **_cost(recipe)}
+        recipe = load_recipes(file, parse_set(changes or []))
+        members = recipe.members if isinstance(recipe, SuiteRecipe) else (recipe,)
+        space = members[0].space
+        facts = {"recipe": recipe.name, "space": space.name}
+        for member in members:
+            told = {"benchmark": member.benchmark, **_cost(member)}
+            facts |= told if len(members) == 1 else {f"{key} of {member.benchmark}": told[key] for key in told if key != "benchmark"}
     facts |= asdict(space.count())
     if as_json:
         write_json(facts)
@@ -200,7 +224,7 @@ def _is_space(file: str) -> bool:
             data = read_yaml(path)
         except InputError:
             return kind == "search_spaces" or path.parent.name == "search_spaces"
-        return "space" not in data and "benchmark" not in data
+        return not {"space", "benchmark", "benchmarks"} & set(data)
     return False
 
 

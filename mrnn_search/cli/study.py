@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..results.study import Study
+    from ..results.suite import Suite
 
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or folder.")]
 StorageOption = Annotated[str | None, typer.Option("--storage", metavar="URL", help="Where its ledger is, if not in its folder.")]
@@ -31,9 +32,11 @@ LEADERBOARD = {
     "val_mean": "validation",
     "val_low": "from",
     "val_high": "to",
+    "tied_with_best": "tied",
     "test_mean": "test",
     "test_low": "from",
     "test_high": "to",
+    "p_value": "p",
     "seeds": "seeds",
     "is_baseline": "baseline",
     "cell_id": "id",
@@ -50,6 +53,15 @@ TRIALS = {
     "rung": "rung",
     "seconds": "seconds",
     "error": "error",
+}
+SUITE = {  # then the test means of each benchmark
+    "rank": "rank",
+    "name": "cell",
+    "is_baseline": "baseline",
+    "val_mean_rank": "mean rank: validation",
+    "test_mean_rank": "test",
+    "test_score": "score",
+    "tied_with_best": "tied",
 }
 CONTROLS = {
     "name": "cell",
@@ -69,14 +81,21 @@ CONTROLS = {
 SHORT_ID = 12  # hex digits of a cell's identity that people see; every verb takes them
 
 
-def load(name: str, storage: str | None) -> Study:
-    """The study, or an `InputError` that says what there is."""
-    from ..results.study import load_study
+def load(name: str, storage: str | None) -> Study | Suite:
+    """The study, of one benchmark or several, or an `InputError` that says what there is."""
+    from ..results.suite import load_study
 
     return load_study(name, storage=storage)
 
 
-def _table(name: str, about: str, read: Callable[[Study], pd.DataFrame], columns: dict[str, str] | None) -> Callable[..., None]:
+def load_one(name: str, storage: str | None, verb: str) -> Study:
+    """The study, or an `InputError`: of a study of several benchmarks ``verb`` takes one."""
+    from ..results.suite import only_one
+
+    return only_one(load(name, storage), verb)
+
+
+def _table(name: str, about: str, read: Callable[[Study | Suite], pd.DataFrame], columns: dict[str, str] | None) -> Callable[..., None]:
     """A verb that shows one of the study's tables; ``columns``: what people see of it."""
 
     def verb(
@@ -89,10 +108,13 @@ def _table(name: str, about: str, read: Callable[[Study], pd.DataFrame], columns
         storage: StorageOption = None,
     ) -> None:
         format = chosen(format, as_json)
-        frame = read(load(study, storage))
+        opened = load(study, storage)
+        frame = read(opened)
         if frame.empty and name == "leaderboard":
             say(f"no cell of {study} is confirmed yet; `mrnn-search trials {study}` shows what was screened")
-        write(for_people(select(frame, where, top), format), format, output, columns)
+        write(for_people(select(frame, where, top), format), format, output, shown_of(opened, name, columns))
+        if name == "leaderboard" and not frame.empty:
+            say(f"this is a {opened.label}")
 
     verb.__name__, verb.__doc__ = name, about
     return verb
@@ -116,10 +138,11 @@ def controls(
     from ..results.controls import controls_verdicts
 
     format = chosen(format, as_json)
-    frame = load(study, storage).controls()
+    opened = load(study, storage)
+    frame = opened.controls()
     if frame.empty:
         say(f"study {study} has no controls, or none confirmed yet; a recipe with controls: true has them")
-    write(for_people(frame, format), format, output, CONTROLS)
+    write(for_people(frame, format), format, output, shown_of(opened, "controls", CONTROLS))
     if format is Format.table and output is None:
         for line in controls_verdicts(frame):
             print(f"\n{line}")
@@ -127,13 +150,13 @@ def controls(
 
 def compare(
     study: StudyArgument,
-    a: Annotated[str, typer.Argument(metavar="A", help="A rank, a cell's id (or its first digits), or a baseline's name.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="A rank, a cell's id (or its first digits) or name, or a baseline.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The cell to compare it with.")],
     as_json: JsonOption = False,
     storage: StorageOption = None,
 ) -> None:
-    """Two confirmed cells side by side: paired difference over the seeds, and its interval."""
-    result = load(study, storage).compare(a, b)
+    """Two confirmed cells side by side: scores by seed, their paired difference, its interval, and every test of it."""
+    result = load_one(study, storage, "compare").compare(a, b)
     if as_json:
         write_json(result.to_dict())
     else:
@@ -162,7 +185,8 @@ def export(
     """A confirmed cell as a folder: code (cell.py, needs torch only), weights, its scores, a model card."""
     if rank is not None and cell is not None:
         raise InputError("--rank and --cell together; give one of them")
-    print(load(study, storage).export(out, cell=cell) if cell is not None else load(study, storage).export(out, rank=rank or 1))
+    opened = load_one(study, storage, "export")
+    print(opened.export(out, cell=cell) if cell is not None else opened.export(out, rank=rank or 1))
 
 
 def dashboard(
@@ -175,9 +199,20 @@ def dashboard(
         from optuna_dashboard import run_server
     except ImportError:
         raise InputError("optuna-dashboard is not installed; pip install 'mrnn-search[dashboard]'") from None
-    opened = load(study, storage)
+    opened = load_one(study, storage, "dashboard")
     say(f"http://127.0.0.1:{port}/  (Ctrl-C ends it)")
     run_server(opened.storage, host="127.0.0.1", port=port)
+
+
+def shown_of(study: Study | Suite, table: str, columns: dict[str, str] | None) -> dict[str, str] | None:
+    """What people see of a table of ``study``: of a study over several benchmarks the benchmark, too, and a leaderboard of its own."""
+    from ..results.suite import Suite
+
+    if columns is None or not isinstance(study, Suite):
+        return columns
+    if table != "leaderboard":
+        return {"benchmark": "benchmark", **columns}
+    return {**SUITE, **{f"{benchmark} test": benchmark for benchmark in study.studies}, "cell_id": "id"}
 
 
 def for_people(frame: pd.DataFrame, format: Format) -> pd.DataFrame:

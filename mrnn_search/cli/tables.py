@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .._registry import InputError, UnknownNameError
+from .._registry import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,25 +48,15 @@ def chosen(format: Format, as_json: bool) -> Format:
 
 
 def select(frame: pd.DataFrame, where: str | None, top: int | None) -> pd.DataFrame:
-    """The rows that ``where`` (pandas' query language, over the table's columns) keeps, then the first ``top``.
+    """The rows that ``where`` keeps (see `mrnn_search.results.where`), then the first ``top``.
 
     Raises:
         InputError: ``where`` is no such expression, or names an unknown column.
     """
     if where is not None:
-        from pandas.errors import UndefinedVariableError
+        from ..results.where import matching
 
-        try:
-            rows: Any = frame.eval(where, engine="python", local_dict={}, global_dict={})
-            if str(getattr(rows, "dtype", "")) not in ("bool", "boolean"):
-                raise ValueError("it is neither true nor false of a row")
-            frame = frame[rows]
-        except UndefinedVariableError as error:
-            name = str(error).split("'")[1] if "'" in str(error) else where
-            raise UnknownNameError("column", name, map(str, frame.columns), "--where") from None
-        except (SyntaxError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:
-            columns = ", ".join(map(str, frame.columns))
-            raise InputError(f"cannot read {where!r} ({error}); columns: {columns}", "--where") from None
+        frame = matching(frame, where, "--where")
     return frame if top is None else frame.head(top)
 
 

@@ -15,8 +15,9 @@ from ..cells.presets import preset
 from ..search.controls import controls_of, tuned_in
 from ..search.finalists import FINALIST
 from ..search.ledger import Reader, TrialView
+from .columns import frame_of
 from .intervals import CONFIDENCE
-from .leaderboard import by_seed, confirmed, frame_of
+from .leaderboard import by_seed, confirmed
 from .stats import CLAIM_SEEDS, Difference, paired_difference
 
 CONTROLS = {
@@ -87,11 +88,11 @@ def controls_frame(ledger: Reader) -> pd.DataFrame:
     return frame_of(_rows(ledger), CONTROLS)
 
 
-def controls_verdicts(frame: pd.DataFrame) -> list[str]:
+def controls_verdicts(table: pd.DataFrame) -> list[str]:
     """A line for each finalist of a `controls_frame`: what its gain is."""
-    if frame.empty:
+    if table.empty:
         return []
-    return [_verdict(rows) for _, rows in frame.groupby("candidate_id", sort=False)]
+    return [_verdict(rows) for _, rows in table.groupby("candidate_id", sort=False)]
 
 
 def _rows(ledger: Reader) -> Iterator[dict[str, Any]]:

@@ -7,10 +7,11 @@ import errno
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
@@ -19,18 +20,24 @@ from sqlalchemy.exc import SQLAlchemyError
 from .. import __version__
 from .._registry import InputError, StudyError
 from ..benchmarks import Benchmark, load_benchmark
+from ..cells.spec import CellSpec
 from ..search.checkpoints import Checkpoints
 from ..search.claims import Holder, one_writer, one_writer_of
-from ..search.driver import Driver, Progress
-from ..search.executors import Resources, executors
+from ..search.controls import is_found
+from ..search.driver import Driver, Progress, Tallies
+from ..search.executors import Executor, Kept, Resources, executors
 from ..search.fork import Forked, check_comparable
 from ..search.fork import fork as fork_trials
 from ..search.ledger import SEARCH, Ledger
 from ..search.overrides import diff
 from ..search.recipe import Recipe, load_recipe
 from ..search.storage import LEDGER, check_home, open_storage, reason, refuse_links, remember, shown
+from ..search.suite import SuiteRecipe, load_recipes
 from ..search.warm import best_trials, prior_trials
-from .study import Study, load_study, quiet, runs_folder, whole
+from .study import Study, load_study, quiet, runs_folder
+from .suite import FILE as SUITE
+from .suite import Suite, remember_suite
+from .wholeness import whole
 
 
 def search(
@@ -51,7 +58,7 @@ def search(
     on_fork: Callable[[Forked], None] = lambda forked: None,
     overrides: Mapping[str, Any] | None = None,
     **parts: Any,
-) -> Study:
+) -> Study | Suite:
     """Run the study of ``recipe``, or go on with it where it was left; the same as ``mrnn-search run``.
 
     Args:
@@ -72,24 +79,58 @@ def search(
         overrides: what to change in the recipe, as nested data.
         **parts: the same by part, e.g. ``budget={"trials": 64}``.
 
+    Returns:
+        the study; of a recipe with ``benchmarks`` a `Suite` of them.
+
     Raises:
         InputError: the recipe is wrong, differs from that of the existing study, or the study is being run elsewhere.
         StudyError: the disk is full, or the database went away; what finished is in the ledger, the same call goes on.
         Interrupted: Ctrl-C; likewise.
     """
     changes = {**(overrides or {}), **parts, **({} if name is None else {"name": name})}
-    parsed = load_recipe(str(recipe), changes)
+    parsed = load_recipes(str(recipe), changes)
     wanted = {"workers": workers, "cpus": cpus_per_worker, "gpus": gpus_per_worker, "retries": retries}
-    told = {**parsed.resources.model_dump(), **{key: value for key, value in wanted.items() if value is not None}}
+    first = parsed.members[0] if isinstance(parsed, SuiteRecipe) else parsed
+    told = {**first.resources.model_dump(), **{key: value for key, value in wanted.items() if value is not None}}
     address = ray_address or (os.environ.get("RAY_ADDRESS") if executor == "ray" else None)
     make, resources = executors[executor], Resources(devices=devices, ray_address=address, **told)
     if address is None:
         resources.here()  # a wrong device is an error before there is a study
+    now = _session(command or f"mrnn_search.search({str(recipe)!r}, …)")
+    sitting = _Sitting(storage, now, lambda: make(resources), on_progress, on_fork)
+    if isinstance(parsed, SuiteRecipe):
+        if fork is not None:
+            raise InputError("a study over several benchmarks cannot be begun from another", "--fork")
+        return _run_suite(parsed, sitting)
     origin = None if fork is None else parsed.name
     if fork is not None:
         parsed = load_recipe(str(recipe), {**changes, "name": fork})
+    return _sit(parsed, sitting, Driver.run, origin)[0]
+
+
+@dataclass(frozen=True)
+class _Sitting:
+    """How a study, or one after the other the studies of a suite, are run; see `search`."""
+
+    storage: str | None
+    now: Mapping[str, Any]
+    executor: Callable[[], Executor]
+    on_progress: Callable[[Progress], None]
+    on_fork: Callable[[Forked], None]
+
+
+T = TypeVar("T")
+
+
+def _sit(
+    parsed: Recipe, sitting: _Sitting, work: Callable[[Driver], T], origin: str | None = None, *, always: bool = False
+) -> tuple[Study, T | None]:
+    """Do ``work`` on the study of ``parsed``, begun from ``origin`` or not; unless ``always``, only if it is not complete."""
+    storage, now = sitting.storage, sitting.now
     folder = runs_folder() / parsed.name
     refuse_links(folder)
+    if (folder / SUITE).exists():
+        raise InputError("is there already, with several benchmarks; give another --name", f'study "{parsed.name}"')
     check_home(folder, storage)
     benchmark = load_benchmark(parsed.benchmark, Path(parsed.data) if parsed.data else None)
     parsed = parsed.matched(_facts(benchmark))
@@ -97,7 +138,7 @@ def search(
     quiet()
     if origin is not None and not (folder / LEDGER).exists() and not (database and Ledger.exists(database, parsed.name)):
         check_comparable(load_study(origin, storage=storage).ledger, parsed, benchmark.fingerprint)  # before anything is made
-    now = _session(command or f"mrnn_search.search({str(recipe)!r}, …)")
+    done: T | None = None
     with (
         _explained(folder, storage),
         one_writer(folder, now["command"]) as holder,
@@ -108,11 +149,34 @@ def search(
         ledger = _open_or_create(database or open_storage(folder, None), parsed, benchmark, now)
         if database is not None:
             ledger.set_holder(holder.to_dict())
-        _fork(ledger, origin, folder, storage, parsed, benchmark, on_fork)
-        if not ledger.complete:
-            with Driver(parsed, ledger, Checkpoints(folder / "checkpoints"), lambda: make(resources), on_progress) as driver:
-                driver.run()
-    return Study(ledger, folder)
+        _fork(ledger, origin, folder, storage, parsed, benchmark, sitting.on_fork)
+        if always or not ledger.complete:
+            checkpoints = Checkpoints(folder / "checkpoints")
+            with Driver(parsed, ledger, checkpoints, sitting.executor, sitting.on_progress) as driver:
+                done = work(driver)
+    return Study(ledger, folder), done
+
+
+def _run_suite(recipe: SuiteRecipe, sitting: _Sitting) -> Suite:
+    """Screen on every benchmark; then confirm on each of them what was found on any."""
+    for member in recipe.members:  # what is wrong with any of them is an error before anything is trained
+        member.matched(_facts(load_benchmark(member.benchmark)))
+    folder = remember_suite(recipe)
+    kept, tally = Kept(sitting.executor), Tallies(recipe.members, sitting.on_progress)
+    found: dict[str, CellSpec] = {}
+    try:
+        for member in recipe.members:
+            shared = replace(sitting, executor=kept, on_progress=tally.of(member))
+            for role, candidate in _sit(member, shared, Driver.screen, always=True)[1] or ():
+                if is_found(role):
+                    found.setdefault(candidate.spec.cell_id, candidate.spec)
+        studies = {}
+        for member in recipe.members:
+            shared = replace(sitting, executor=kept, on_progress=tally.of(member))
+            studies[member.benchmark] = _sit(member, shared, lambda driver: driver.run(list(found.values())))[0]
+    finally:
+        kept.end()
+    return Suite(recipe.name, studies, folder)
 
 
 FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up", errno.EFBIG: "a file has the largest size allowed here"}
@@ -164,7 +228,7 @@ def _open_or_create(storage: BaseStorage, recipe: Recipe, benchmark: Benchmark, 
         raise InputError(f"its data was {before[:12]}…, the data here is {here[:12]}…: values would not compare", f'study "{name}"')
     if raised:
         ledger.set_recipe(wanted)
-    if not ledger.complete:
+    if not ledger.complete and meta["sessions"][-1] != dict(now):
         ledger.set_meta({**meta, "sessions": [*meta["sessions"], dict(now)]})
     return ledger
 

@@ -1,125 +1,26 @@
-"""Ledger → tidy pandas tables: trials, curves, leaderboard. Plain types only, one meaning a column."""
+"""Ledger → tidy pandas tables: trials, curves, leaderboard. Their columns: `mrnn_search.results.columns`, `docs/tables.md`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..cells.presets import preset
-from ..cells.rules.base import STANDARD, rules
 from ..cells.spec import Candidate
-from ..search.controls import is_control
-from ..search.finalists import FINALIST
+from ..search.controls import is_control, is_found
 from ..search.ledger import CONFIRMATION, Reader, Record, TrialView
 from ..search.parameter import gates_text
 from ..search.replay import uncollected
-from .stats import Difference, Interval, mean_interval, paired_difference
+from .columns import CURVES, LEADERBOARD, TRIALS, coefficients, frame_of
+from .convergence import Array, convergence, final
+from .selection import cross_fitted, means, oriented, p_against, probability_of_best, tied_with, winner
+from .stats import CLAIM_SEEDS, Difference, Interval, mean_interval, paired_difference
 
-# Column -> dtype; what a candidate is. rule: a name or a formula. learned: "mu,beta:unit" (without a kind: one number a layer).
-# gates: what the rule acts on, "all" or letters as "ifo".
-CANDIDATE = {
-    "candidate_id": "str",
-    "cell_id": "str",
-    "name": "str",
-    "base": "str",
-    "rule": "str",
-    "learned": "str",
-    "options": "str",
-    "scope": "str",
-    "gates": "str",
-    "drive_bias": "str",
-    "hidden_size": "int64",
-    "num_layers": "int64",
-    "init": "str",
-    "optimizer": "str",
-    "lr": "float64",
-    "lr_orthogonal": "float64",
-    "clip": "float64",
-    "dropout": "float64",
-    "batch_size": "int64",
-}
-TRIALS = {
-    "number": "int64",
-    "group": "str",
-    "state": "str",
-    **CANDIDATE,
-    "value": "float64",
-    "best_epoch": "Int64",
-    "rung": "int64",
-    "epochs": "int64",
-    "params": "Int64",
-    "seconds": "float64",
-    "seed": "int64",
-    "cohort": "int64",
-    "execution": "str",
-    "device": "str",
-    "worker": "str",
-    "started": "datetime64[us]",
-    "finished": "datetime64[us]",
-    "error": "str",
-}
-CURVES = {
-    "group": "str",
-    "trial": "int64",
-    "cell_id": "str",
-    "candidate_id": "str",
-    "name": "str",
-    "seed": "int64",
-    "rung": "int64",
-    "epoch": "int64",
-    "step": "int64",
-    "metric": "str",
-    "value": "float64",
-}
-LEADERBOARD = {
-    "rank": "int64",
-    **CANDIDATE,
-    "params": "int64",
-    "val_mean": "float64",
-    "val_low": "float64",
-    "val_high": "float64",
-    "test_mean": "float64",
-    "test_low": "float64",
-    "test_high": "float64",
-    "seeds": "int64",
-    "seeds_failed": "int64",
-    "diff_mean": "float64",
-    "diff_low": "float64",
-    "diff_high": "float64",
-    "epochs": "int64",
-    "seconds": "float64",
-    "is_baseline": "bool",
-    "role": "str",
-}
-
-
-def frame_of(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
-    """Rows as a frame that has every column with its type, also when there are no rows; a number that a row lacks is NaN."""
-    with uncollected():
-        lines = [tuple(map(row.get, columns)) for row in rows]
-        values = zip(*lines, strict=True) if lines else iter([()] * len(columns))
-        series = {name: pd.Series(value, dtype=dtype) for (name, dtype), value in zip(columns.items(), values, strict=True)}
-    return pd.DataFrame(series)
-
-
-def _coefficients() -> list[str]:
-    """Every coefficient that a registered rule or a formula can have: one column each, NaN where a rule has none of that name."""
-    return sorted({name for rule in rules for name in rules[rule].coefficients} | STANDARD.keys())
-
-
-def own_coefficients(ledger: Reader) -> list[str]:
-    """Those of the rules that the study itself brings: they are registered once it is opened."""
-    return sorted({name for rule in ledger.recipe.get("space", {}).get("rules", {}) for name in rules[rule].coefficients})
-
-
-def columns_of(name: str, own: Iterable[str]) -> list[str]:
-    """The columns of a table in this process; ``own``: `own_coefficients` of its study."""
-    if name == "curves":
-        return list(CURVES)
-    return [*(TRIALS if name == "trials" else LEADERBOARD), *sorted({*_coefficients(), *own})]
+Runs = Mapping[str, Sequence[TrialView]]  # candidate_id -> its confirmation runs that are decided
 
 
 def _candidate(c: Candidate) -> dict[str, Any]:
@@ -168,7 +69,7 @@ def trials_frame(ledger: Reader) -> pd.DataFrame:
     """
     groups = [group for group in ledger.groups() if group != CONFIRMATION]
     rows = (_trial(group, t) for group in groups for t in ledger.records(group) if "duplicate_of" not in t.user_attrs)
-    return frame_of(rows, {**TRIALS, **dict.fromkeys(_coefficients(), "float64")})
+    return frame_of(rows, {**TRIALS, **dict.fromkeys(coefficients(), "float64")})
 
 
 def _trial(group: str, trial: Record) -> dict[str, Any]:
@@ -232,60 +133,114 @@ def by_seed(runs: Sequence[TrialView], split: str) -> dict[int, float]:
     return {t.seed: t.value if split == "validation" else _number(t.rungs[-1].test_value) for t in done}
 
 
-def difference(ledger: Reader, a: str, b: str) -> Difference:
-    """Test metric of candidate ``a`` minus that of ``b``, paired by seed."""
-    runs = confirmed(ledger)
-    return paired_difference(by_seed(runs[a], "test"), by_seed(runs[b], "test"))
-
-
 def reference_candidate(ledger: Reader) -> str | None:
     """candidate_id of the baseline that all else is compared with: the tuned plain LSTM, or the best baseline if that is not there."""
-    sign = 1 if ledger.direction == "maximize" else -1
     lstm = preset("lstm").cell_id
+    runs = {key: of for key, of in confirmed(ledger).items() if not is_found(of[0].role) and not is_control(of[0].role)}
+    if not runs:
+        return None
+    merits = dict(zip(runs, means(_scores(runs, "validation", ledger.direction)), strict=True))
+    return max(runs, key=lambda key: (runs[key][0].cell_id == lstm, merits[key]))
 
-    def merit(item: tuple[str, list[TrialView]]) -> tuple[bool, float]:
-        values = list(by_seed(item[1], "validation").values())
-        return item[1][0].cell_id == lstm, sign * sum(values) / len(values)
 
-    baselines = [item for item in confirmed(ledger).items() if item[1][0].role != FINALIST and not is_control(item[1][0].role)]
-    return max(baselines, key=merit)[0] if baselines else None
+def _scores(runs: Runs, split: str, direction: str) -> Array:
+    """(cells, seeds), larger is better, -inf where a run diverged, NaN where there is none."""
+    found = [by_seed(of, split) for of in runs.values()]
+    seeds = sorted({seed for scores in found for seed in scores})
+    there = np.array([[seed in scores for seed in seeds] for scores in found])
+    values = np.array([[scores.get(seed, 0.0) for seed in seeds] for scores in found], dtype=np.float64)
+    return np.where(there, oriented(values, direction), np.nan)
+
+
+def standings(runs: Runs, reference: str | None, direction: str) -> dict[str, dict[str, Any]]:
+    """candidate_id -> its place among the others, best mean validation metric first; of equal ones by candidate_id.
+
+    The winner is chosen, and others told apart from it, on validation; only ``p_value``, of the difference to ``reference``, is of test.
+    Controls have none, and do not count in its correction: they are there to be compared with their finalists.
+    """
+    keys = sorted(runs)
+    runs = {key: runs[key] for key in keys}
+    validation, test = (_scores(runs, split, direction) for split in ("validation", "test"))
+    best = winner(validation)
+    p_best = p_against(validation, best)
+    control = np.array([is_control(of[0].role) for of in runs.values()])
+    candidates = np.where(control[:, None], np.nan, test)
+    p_value = p_against(candidates, np.array(keys.index(reference))) if reference in keys else np.full(len(keys), np.nan)
+    columns = {
+        "tied_with_best": tied_with(p_best, best),
+        "p_best": p_best,
+        "prob_best": probability_of_best(validation),
+        "p_value": p_value,
+    }
+    places = {key: {name: column[at].item() for name, column in columns.items()} for at, key in enumerate(keys)}
+    return {keys[at]: places[keys[at]] for at in np.argsort(-means(validation), kind="stable")}
+
+
+def selected_test(ledger: Reader) -> float:
+    """The test metric that the choice on validation leads to, without the luck of the winner's seeds: `selection.cross_fitted`.
+
+    NaN if fewer than two cells or seeds can be compared, or a chosen run diverged.
+    """
+    runs = confirmed(ledger)
+    if len(runs) < 2:
+        return math.nan
+    validation, test = (_scores(runs, split, ledger.direction) for split in ("validation", "test"))
+    common = ~np.isnan(validation).any(axis=0)
+    if common.sum() < 2:
+        return math.nan
+    mean = float(cross_fitted(validation[:, common], test[:, common]).mean())
+    return math.nan if not math.isfinite(mean) else mean if ledger.direction == "maximize" else -mean
+
+
+def _learning(done: Sequence[TrialView]) -> tuple[Array, Array]:
+    """Validation metric and seconds of every epoch, both (seeds, epochs)."""
+    runs = [[row[3:5] for rung in t.rungs for row in rung.rows] for t in done]
+    rows = np.array([run[: min(map(len, runs))] for run in runs], dtype=np.float64).reshape(len(runs), -1, 2)
+    return rows[..., 0], rows[..., 1]
 
 
 def leaderboard_frame(ledger: Reader) -> pd.DataFrame:
-    """One row per confirmed candidate, best mean validation metric first.
+    """One row per confirmed candidate, best mean validation metric first; `docs/tables.md` describes every column.
 
-    ``val_*`` and ``test_*``: mean over the fresh seeds and its 95 % Student interval (over seeds alone);
-    ``diff_*``: test metric minus the tuned LSTM's, paired by seed, with its 95 % interval; ``epochs``, ``seconds``: of
-    one confirmation run, mean; ``params`` counts the layer and its readout. ``seeds_failed`` runs are in no mean.
+    ``val_*`` and ``test_*``: mean over the fresh seeds and its 95 % interval (over seeds alone); ``diff_*``: test metric minus the
+    tuned LSTM's, paired by seed, with its 95 % interval, and ``p_value`` of it, Holm-corrected over the cells compared;
+    ``tied_with_best``: cannot be told apart from rank 1 on validation; ``evidence``: "screening" with fewer than `CLAIM_SEEDS` seeds.
+    ``params`` counts the layer and its readout. ``seeds_failed`` runs are in no mean.
     """
-    reference = reference_candidate(ledger)
-    sign = -1 if ledger.direction == "maximize" else 1
+    runs, reference = confirmed(ledger), reference_candidate(ledger)
+    complete = {key: [t for t in of if t.state == "COMPLETE"] for key, of in runs.items()}
+    threshold = math.nan if reference is None else final(_learning(complete[reference])[0], ledger.direction)
     rows = []
-    for key, runs in confirmed(ledger).items():
-        done = [t for t in runs if t.state == "COMPLETE"]
-        val, test = (mean_interval(list(by_seed(runs, split).values())) for split in ("validation", "test"))
-        against = difference(ledger, key, reference) if reference not in (None, key) else None
+    for place, (key, standing) in enumerate(standings(runs, reference, ledger.direction).items() if runs else (), start=1):
+        done = complete[key]
+        val, test = (mean_interval(list(by_seed(done, split).values())) for split in ("validation", "test"))
+        against = None if reference in (None, key) else paired_difference(by_seed(done, "test"), by_seed(complete[reference], "test"))
+        speed = convergence(*_learning(done), threshold, ledger.direction)
         rows.append(
             {
                 **_candidate(done[0].candidate),
+                **standing,
+                "rank": place,
                 "candidate_id": key,
                 "cell_id": done[0].cell_id,
                 **_spread("val", val),
                 **_spread("test", test),
                 **_spread("diff", against),
                 "params": done[0].rungs[-1].params,
-                "seeds": len({t.seed for t in done}),
-                "seeds_failed": len(runs) - len(done),
+                "seeds": val.n,
+                "seeds_failed": len(runs[key]) - len(done),
+                "evidence": "confirmed" if val.n >= CLAIM_SEEDS else "screening",
+                "threshold": threshold,
+                "epochs_to_threshold": speed.epochs,
+                "seconds_to_threshold": speed.seconds,
+                "curve_mean": speed.curve_mean,
                 "epochs": done[0].epochs,
                 "seconds": sum(r.seconds for t in done for r in t.rungs) / len(done),
-                "is_baseline": done[0].role != FINALIST,
+                "is_baseline": not is_found(done[0].role),
                 "role": done[0].role,
             }
         )
-    rows.sort(key=lambda row: (sign * row["val_mean"], row["candidate_id"]))
-    return frame_of(
-        [{"rank": n, **row} for n, row in enumerate(rows, start=1)], {**LEADERBOARD, **dict.fromkeys(_coefficients(), "float64")}
-    )
+    return frame_of(rows, {**LEADERBOARD, **dict.fromkeys(coefficients(), "float64")})
 
 
 def _spread(name: str, of: Interval | Difference | None) -> dict[str, float]:

@@ -1,14 +1,12 @@
-"""Exact tests of paired differences, and Holm's correction for several of them: arrays in, numbers out. Imports nothing of ours."""
+"""Exact tests of paired differences, and Holm's correction for several of them: arrays in, numbers out."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from .intervals import ROUNDING, Array
 
 ALPHA = 0.05
 ENUMERATED = 15  # pairs up to which all 2^n signs are looked at
@@ -26,24 +24,7 @@ def permutation_p(a: Array, b: Array) -> float:
 
     Source: Fisher (1935), The Design of Experiments, section 21.
     """
-    from scipy.stats import permutation_test  # takes a second to import
-
-    if not a.size or not np.isfinite(a - b).all():
-        return math.nan
-
-    def mean_difference(x: Array, y: Array, axis: int) -> Any:
-        return np.round((x - y).mean(axis=axis), 12)  # so that sums in another order are the same sum
-
-    scale = np.abs(a - b).max() or 1.0
-    found = permutation_test(
-        (a / scale, b / scale),
-        mean_difference,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=2**ENUMERATED if a.size <= ENUMERATED else RESAMPLES,
-        rng=0,
-    )
-    return min(1.0, float(found.pvalue))
+    return _by_signs(_differences(a, b))
 
 
 def smallest_p(pairs: int) -> float:
@@ -52,26 +33,50 @@ def smallest_p(pairs: int) -> float:
 
 
 def wilcoxon_p(a: Array, b: Array) -> float:
-    """Two-sided p-value of Wilcoxon's signed-rank test, from all signs also where differences tie; pairs without a difference are left out.
+    """Two-sided p-value of Wilcoxon's signed-rank test: `permutation_p` of the ranks, so that ties need no approximation.
 
-    Exact up to `ENUMERATED` pairs. 1 where no pair differs; NaN for no pair, or a score that is not finite.
+    Pairs without a difference are left out; 1 where no pair differs. NaN for no pair, or a score that is not finite.
 
     Args:
         a, b: (n,).
 
-    Source: Wilcoxon (1945), Biometrics Bulletin 1(6).
+    Source: Wilcoxon (1945), "Individual comparisons by ranking methods", Biometrics Bulletin 1(6).
     """
-    from scipy.stats import PermutationMethod, wilcoxon
+    from scipy.stats import rankdata  # takes a second to import
 
-    d = a - b
+    d = _differences(a, b)
     if not d.size or not np.isfinite(d).all():
         return math.nan
-    rounding = 8 * np.finfo(np.float64).eps * max(np.abs(a).max(), np.abs(b).max())
-    d = np.round(d[np.abs(d) > rounding] / (np.abs(d).max() or 1.0), 12)  # equal up to rounding is a tie
-    if not d.size:
+    kept = d[d != 0]
+    return _by_signs(np.sign(kept) * rankdata(np.abs(kept))) if kept.size else 1.0
+
+
+def _differences(a: Array, b: Array) -> Array:
+    """``a - b`` in units of the largest, with what rounding adds taken off, so that equal ones are equal and none is tiny but not 0."""
+    d = a - b
+    if not d.size or not np.isfinite(d).all() or not d.any():
+        return d
+    size, rounding = np.abs(d).max(), ROUNDING * max(np.abs(a).max(), np.abs(b).max())
+    return np.round(d / size, 12) if size > rounding else np.zeros_like(d)
+
+
+def _by_signs(d: Array) -> float:
+    """Of the sum of ``d``, among all ways to give its members signs."""
+    from scipy.stats import permutation_test
+
+    if not d.size or not np.isfinite(d).all():
+        return math.nan
+    if d.size == 1:
         return 1.0
-    method = PermutationMethod(n_resamples=2**ENUMERATED if d.size <= ENUMERATED else RESAMPLES, rng=0)
-    return min(1.0, float(wilcoxon(d, method=method).pvalue))
+    found = permutation_test(
+        (d / 2, -d / 2),  # to swap a pair is to change the sign of its difference
+        lambda x, y, axis: np.round((x - y).sum(axis=axis), 9),  # sums in another order are the same sum
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=2**ENUMERATED if d.size <= ENUMERATED else RESAMPLES,
+        rng=0,
+    )
+    return min(1.0, float(found.pvalue))
 
 
 def holm(p: Array) -> Array:

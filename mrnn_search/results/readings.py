@@ -10,7 +10,8 @@ import pandas as pd
 
 from ..cells.spec import Candidate
 from ..search.ledger import CONFIRMATION, Reader
-from .leaderboard import frame_of, rungs_of
+from .columns import frame_of
+from .leaderboard import rungs_of
 
 READINGS = {
     "run": "int64",

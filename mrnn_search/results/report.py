@@ -23,6 +23,8 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 from ruamel.yaml import YAML
 
+from .paired_tests import ALPHA
+
 FINISHED = frozenset({"finished", "complete", "completed", "done"})  # any other state is reported as unfinished
 CONFIRMATION = "confirmation"  # the group of the finalists' curves
 SHORT_ID = 12  # hex digits of an identity that people see
@@ -36,13 +38,27 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "hexagon", 
 LEADERBOARD = (
     *("rank", "cell_id", "name", "base", "rule", "params", "hidden_size", "lr", "val_mean", "val_low", "val_high", "test_mean"),
     *("test_low", "test_high", "seeds", "is_baseline", "diff_mean", "diff_low", "diff_high", "candidate_id"),
+    *("evidence", "tied_with_best", "prob_best", "p_value", "epochs_to_threshold", "seconds_to_threshold", "curve_mean"),
 )
 TRIALS = (
     *("number", "group", "state", "name", "cell_id", "base", "rule", "hidden_size", "lr", "value", "rung", "epochs", "seconds"),
     *("params", "error"),
 )
 CURVES = ("group", "trial", "cell_id", "name", "seed", "rung", "epoch", "step", "metric", "value")
-TEXT = {"cell_id", "candidate_id", "name", "base", "rule", "group", "state", "error", "metric", "is_baseline"}  # all others are numbers
+TEXT = {
+    "cell_id",
+    "candidate_id",
+    "name",
+    "base",
+    "rule",
+    "group",
+    "state",
+    "error",
+    "metric",
+    "is_baseline",
+    "tied_with_best",
+    "evidence",
+}  # all others are numbers
 
 
 @dataclass(frozen=True)
@@ -63,6 +79,7 @@ class ReportData:
         curves: long form, with the columns of `CURVES`; those of group `CONFIRMATION` are drawn.
         metric: what the benchmark measures ("accuracy").
         direction: "maximize" or "minimize".
+        selected_test: the test metric that the choice on validation leads to, `Study.selected_test`; NaN: it is not known.
     """
 
     name: str
@@ -75,6 +92,7 @@ class ReportData:
     curves: pd.DataFrame
     metric: str
     direction: str
+    selected_test: float = math.nan
     label: str = ""
     controls: pd.DataFrame = field(default_factory=pd.DataFrame)
     control_verdicts: Sequence[str] = ()
@@ -92,7 +110,19 @@ def write_report(path: Path, data: ReportData) -> Path:
     Raises:
         OSError: the file cannot be written; an older report is then left as it was.
     """
-    page = render(data)
+    return _write(path, render(data))
+
+
+def write_page(path: Path, template: str, **facts: Any) -> Path:
+    """Write another page, of a template of this package, as `write_report` does.
+
+    Raises:
+        OSError: the file cannot be written; an older page is then left as it was.
+    """
+    return _write(path, _template(template).render(**facts))
+
+
+def _write(path: Path, page: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # not tempfile: its files are for their owner only
     try:
@@ -110,7 +140,8 @@ def render(data: ReportData) -> str:
     """The page as text."""
     board = _filled(data.leaderboard, LEADERBOARD).sort_values("rank", kind="stable")
     trials, curves = _filled(data.trials, TRIALS), _filled(data.curves, CURVES)
-    board["is_baseline"] = board["is_baseline"].eq(True).fillna(False).astype(bool)
+    for mark in ("is_baseline", "tied_with_best"):
+        board[mark] = board[mark].eq(True).fillna(False).astype(bool)
     figures = dict(forest=_forest(board, data), curves=_learning_curves(curves, board, data), screening=_screening(trials, data))
     figures |= dict(grid=_base_by_rule(trials, data), size=_size(trials, board, data))
     failed = trials[trials["state"] == "FAIL"]
@@ -132,11 +163,11 @@ def render(data: ReportData) -> str:
     )
 
 
-def _template() -> Template:
+def _template(name: str = "report.html.j2") -> Template:
     loader = PackageLoader("mrnn_search", "results")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"score": _score, "plain": _plain}
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _filled(frame: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -148,11 +179,11 @@ def _filled(frame: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _outcome(row: Mapping[Any, Any], direction: str) -> str:
-    """ "better", "worse" or "not clear": what the interval of the difference to the tuned lstm allows one to say."""
+    """ "better", "worse" or "not clear": what the difference to the tuned lstm, as one of all that were tested, allows one to say."""
     low, high = row["diff_low"], row["diff_high"]
     if math.isnan(low) or math.isnan(high):
         return ""
-    if low <= 0 <= high:
+    if low <= 0 <= high or not row["p_value"] < ALPHA:
         return "not clear"
     return "better" if (low > 0) == (direction == "maximize") else "worse"
 

@@ -80,14 +80,15 @@ def probability_of_best(scores: Array) -> Array:
         scores: (C, S); only seeds that every cell has count.
 
     Returns:
-        (C,), sum 1; cells that tie share; NaN below two common seeds.
+        (C,), sum 1; cells that tie share, and one that diverged is never best; NaN below two common seeds.
     """
     common = scores[:, ~np.isnan(scores).any(axis=0)]
     cells, seeds = common.shape
     if seeds < 2:
         return np.full(cells, np.nan)
     counts, weights = resamples(seeds)
-    drawn = counts @ np.maximum(common, DIVERGED).T / seeds  # (B, C)
+    kept = np.where(np.isneginf(common).any(axis=1, keepdims=True), DIVERGED, common)
+    drawn = counts @ kept.T / seeds  # (B, C)
     top = drawn.max(axis=1, keepdims=True)
     best = drawn >= top - ROUNDING * np.abs(top)
     return np.asarray(weights @ (best / best.sum(axis=1, keepdims=True)))

@@ -8,10 +8,9 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import optuna
 import pandas as pd
@@ -23,57 +22,35 @@ from .._registry import InputError, UnknownNameError
 from ..cells.spec import CellSpec
 from ..engine.train import best_layer
 from ..search.checkpoints import Checkpoints
-from ..search.finalists import FINALIST
+from ..search.controls import is_found
 from ..search.journal import FileStorage
 from ..search.ledger import JournalReader, Ledger, Reader, TrialView
 from ..search.recipe import check_name
 from ..search.storage import DAMAGE, LEDGER, POINTER, check_home, open_storage, refuse_links
 from .cache import Cache, journal_key
+from .columns import columns_of, own_coefficients
+from .comparison import Comparison, compared
 from .controls import controls_frame, controls_verdicts
 from .export import export
-from .leaderboard import (
-    columns_of,
-    confirmed,
-    curves_frame,
-    difference,
-    leaderboard_frame,
-    own_coefficients,
-    reference_candidate,
-    trials_frame,
-)
+from .leaderboard import by_seed, confirmed, curves_frame, leaderboard_frame, reference_candidate, selected_test, trials_frame
 from .protocol import label, sizes, unequal_budget
 from .readings import readings_frame
 from .report import ReportData, write_report
-from .stats import Difference, verdict
+from .stats import paired_difference, verdict
 from .utilisation import Utilisation, utilisation
+from .where import matching
+from .wholeness import whole
 
 RUNS = "MRNN_SEARCH_RUNS"  # environment variable: where studies live; ./runs without it
 INTERVALS = (
-    "mean and 95 % Student interval over fresh training seeds, all on the same {test} test sequences, whose own sampling is not in it"
+    "mean and 95 % interval (studentised bootstrap) over fresh training seeds, all on the same {test} test sequences, "
+    "whose own sampling is not in it"
 )
 
 
 def runs_folder() -> Path:
     """Where studies live: ``$MRNN_SEARCH_RUNS``, else ``runs`` in the working folder."""
     return Path(os.environ.get(RUNS, "runs"))
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two confirmed cells, ``a`` against ``b``: the paired difference of their test metrics, and what it allows one to say."""
-
-    a: str
-    b: str
-    metric: str
-    difference: Difference
-    verdict: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        return f"a  {self.a}\nb  {self.b}\n{self.verdict}\n({self.difference.method})"
 
 
 class Study:
@@ -131,17 +108,24 @@ class Study:
         """``benchmark``: its facts and data fingerprint; ``sessions``: command, versions, machine and time of every sitting."""
         return self._ledger.meta
 
-    def leaderboard(self) -> pd.DataFrame:
-        """The confirmed cells, ranked; see `mrnn_search.results.leaderboard.leaderboard_frame` for the columns."""
-        return self._table("leaderboard", leaderboard_frame)
+    def leaderboard(self, where: str | None = None) -> pd.DataFrame:
+        """The confirmed cells, ranked; `docs/tables.md` has the columns.
 
-    def trials(self) -> pd.DataFrame:
-        """Every screened candidate; see `mrnn_search.results.leaderboard.trials_frame`."""
-        return self._table("trials", trials_frame)
+        Args:
+            where: only rows for which this holds, e.g. ``"base == 'lstm' and params < 80000"``; see `mrnn_search.results.where`.
 
-    def curves(self) -> pd.DataFrame:
-        """Every learning curve; see `mrnn_search.results.leaderboard.curves_frame`."""
-        return self._table("curves", curves_frame)
+        Raises:
+            InputError: ``where`` is no such expression.
+        """
+        return self._table("leaderboard", leaderboard_frame, where)
+
+    def trials(self, where: str | None = None) -> pd.DataFrame:
+        """Every screened candidate; ``where`` as in `leaderboard`."""
+        return self._table("trials", trials_frame, where)
+
+    def curves(self, where: str | None = None) -> pd.DataFrame:
+        """Every learning curve; ``where`` as in `leaderboard`."""
+        return self._table("curves", curves_frame, where)
 
     def controls(self) -> pd.DataFrame:
         """What is left of each finalist's gain beside its controls; see `mrnn_search.results.controls.controls_frame`. Empty without."""
@@ -151,9 +135,9 @@ class Study:
         """Every recorded reading of the test split; see `mrnn_search.results.readings.readings_frame`."""
         return readings_frame(self._ledger)
 
-    def _table(self, name: str, make: Callable[[Reader], pd.DataFrame]) -> pd.DataFrame:
+    def _table(self, name: str, make: Callable[[Reader], pd.DataFrame], where: str | None) -> pd.DataFrame:
         try:
-            return self._cache.frame(
+            frame = self._cache.frame(
                 name,
                 lambda frame, own: list(frame.columns) == columns_of(name, own),
                 lambda: (make(self._ledger), own_coefficients(self._ledger)),
@@ -163,6 +147,7 @@ class Study:
                 for group in self._ledger.groups():
                     self._ledger.trials(group)  # looks at every value, which tables do not for speed, and names the damaged one
             raise
+        return frame if where is None else matching(frame, where)
 
     @property
     def best(self) -> CellSpec:
@@ -183,9 +168,9 @@ class Study:
                 "Nothing is confirmed yet." if table.empty else "No found cell is confirmed beside a baseline: there is nothing to compare."
             )
         key = found.iloc[0]["candidate_id"]
-        text = self._compare(key, reference, f"The best found cell, {found.iloc[0]['name']},", self._label(reference)).verdict
         params = table.set_index("candidate_id")["params"]
         notes = (sizes(int(params[key]), int(params[reference])), unequal_budget(self.recipe))
+        text = self._standing(key, f"The best found cell, {found.iloc[0]['name']},")
         return " ".join([text, *(f"{note[0].upper()}{note[1:]}." for note in notes if note)])
 
     @property
@@ -193,24 +178,43 @@ class Study:
         """ "result", or "screening" and what a result would need; see `mrnn_search.results.protocol`."""
         return label(self.recipe)
 
+    def _standing(self, key: str, name: str) -> str:
+        """What can be said of a cell against the tuned LSTM, as one of all that are compared with it."""
+        reference = reference_candidate(self._ledger)
+        if reference is None or reference == key:
+            return "This is the baseline that other cells are compared with."
+        table = self.leaderboard()
+        p_values = dict(zip(table["candidate_id"], table["p_value"].astype(object).where(table["p_value"].notna(), None), strict=True))
+        tests = [by_seed(confirmed(self._ledger)[one], "test") for one in (key, reference)]
+        metric = f"test {self.meta['benchmark']['metric']}"
+        gap = paired_difference(*tests)
+        compared_cells = int(table["p_value"].notna().sum())
+        return verdict(gap, self._ledger.direction, name, self._label(reference), metric, p_values[key], compared_cells)
+
+    def selected_test(self) -> float:
+        """The test metric that the choice of the winner on validation leads to; NaN where it cannot be told.
+
+        The winner's own ``test_mean`` is a little optimistic, because the luck of its seeds made it the winner too. This is not: for each
+        seed it is the score of the cell that wins on the others.
+        """
+        return selected_test(self._ledger)
+
     def compare(self, a: str, b: str) -> Comparison:
-        """Two confirmed cells, each given as a rank, an identity (its first digits will do) or a baseline's name.
+        """Two confirmed cells, each given as a rank, an identity (its first digits will do), its name or a baseline's.
 
         Raises:
             InputError: there is no such confirmed cell.
         """
         keys = self._find(a), self._find(b)
-        return self._compare(*keys, *(self._label(key) for key in keys))
-
-    def _compare(self, a: str, b: str, name_a: str, name_b: str) -> Comparison:
-        metric = f"test {self.meta['benchmark']['metric']}"
-        gap = difference(self._ledger, a, b)
-        return Comparison(name_a, name_b, metric, gap, verdict(gap, self._ledger.direction, name_a, name_b, metric))
+        runs = confirmed(self._ledger)
+        validation, test = ((by_seed(runs[keys[0]], split), by_seed(runs[keys[1]], split)) for split in ("validation", "test"))
+        names = self._label(keys[0]), self._label(keys[1])
+        return compared(names, validation, test, self.meta["benchmark"]["metric"], self._ledger.direction)
 
     def _label(self, key: str) -> str:
         run = self._run_of(key)
         text = f"{run.candidate.spec.name} (hidden {run.candidate.hidden_size}, lr {run.candidate.lr:.3g})"
-        return f"the tuned {text}" if run.role != FINALIST else text
+        return text if is_found(run.role) else f"the tuned {text}"
 
     def _run_of(self, key: str) -> TrialView:
         return confirmed(self._ledger)[key][0]
@@ -227,10 +231,11 @@ class Study:
         if text.isdecimal() and len(text) < 4:  # no identity is that short
             return self._candidate_at(int(text))
         table = self.leaderboard()
-        hits = table[table["candidate_id"].str.startswith(text) | table["cell_id"].str.startswith(text) | (table["role"] == text)]
+        named = (table["role"] == text) | (table["name"] == text)
+        hits = table[table["candidate_id"].str.startswith(text) | table["cell_id"].str.startswith(text) | named]
         if hits.empty:
-            known = [*table["rank"].astype(str), *table["cell_id"].str[:12], *table.loc[table["is_baseline"], "role"]]
-            raise UnknownNameError("confirmed cell", text, known, f'study "{self.name}"')
+            known = [*table["rank"].astype(str), *table["cell_id"].str[:12], *table.loc[table["is_baseline"], "role"], *table["name"]]
+            raise UnknownNameError("confirmed cell", text, set(known), f'study "{self.name}"')
         if len(hits) > 1 and hits["cell_id"].nunique() > 1:
             raise InputError(f'"{text}" begins {len(hits)} cells: {", ".join(hits["cell_id"].str[:16])}', f'study "{self.name}"')
         return str(hits.iloc[0]["candidate_id"])
@@ -261,6 +266,7 @@ class Study:
             curves=self.curves(),
             metric=self.meta["benchmark"]["metric"],
             direction=self._ledger.direction,
+            selected_test=self.selected_test(),
         )
         return write_report(Path(path) if path is not None else self.folder / "report.html", data)
 
@@ -295,7 +301,7 @@ class Study:
             "direction": self._ledger.direction,
         }
         facts |= {name: float(row[name]) for name in ("val_mean", "val_low", "val_high", "test_mean", "test_low", "test_high")}
-        facts |= {"seeds": len(done), "seed_of_weights": run.seed, "epochs": run.epochs, "verdict": self._standing(key)}
+        facts |= {"seeds": len(done), "seed_of_weights": run.seed, "epochs": run.epochs, "verdict": self._standing(key, "This cell")}
         facts |= {f"data_{name}": benchmark[name] for name in ("licence", "source", "fingerprint")}
         facts["intervals"] = self._intervals()
         return export(Path(out), run.candidate, weights, input_size=benchmark["input_size"], facts=facts)
@@ -308,52 +314,6 @@ class Study:
                 return best_layer(data)
         message = f"the weights of {run.candidate.spec.name} are gone or damaged (they were in {store.folder})"
         raise InputError(message, f'study "{self.name}"')
-
-    def _standing(self, key: str) -> str:
-        reference = reference_candidate(self._ledger)
-        if reference in (None, key):
-            return "This is the baseline that other cells are compared with."
-        return self._compare(key, reference, "This cell", self._label(reference)).verdict
-
-
-FACTS = {name: str for name in ("name", "description", "metric", "direction", "licence", "source", "citation", "fingerprint")}
-META: dict[str, Any] = {
-    "benchmark": {**FACTS, "input_size": int, "output_size": int, "sizes": {"test": int}},
-    "sessions": [{"started": str, "command": str, "versions": {}, "machine": {}}],
-}
-RECIPE: dict[str, Any] = {"name": str, "benchmark": str, "space": {"parameters": {}}, "budget": {"trials": int}, "rungs": {"epochs": [int]}}
-RECIPE |= {"baselines": {"cells": [str]}, "confirmation": {"seeds": int}, "seed": int, "description": str}
-
-
-R = TypeVar("R", bound=Reader)
-
-
-def whole(ledger: R) -> R:
-    """``ledger``, if its recipe and what is told of its benchmark and its sessions have what is shown of them.
-
-    Raises:
-        InputError: something is missing.
-    """
-    for name, data, form in (("meta", ledger.meta, META), ("recipe", ledger.recipe, RECIPE)):
-        wrong = _misfit(data, form, name)
-        if wrong is not None:
-            raise InputError(f"its ledger is damaged: {wrong} is not what it should be; restore it from a copy", f'study "{ledger.name}"')
-    return ledger
-
-
-def _misfit(data: object, form: Any, path: str) -> str | None:
-    """Where ``data`` has not the form of ``form``: a type, a mapping of forms, or a list of things of one form."""
-    if isinstance(form, type):
-        return None if isinstance(data, form) and not isinstance(data, bool) else path
-    if not isinstance(data, type(form)):
-        return path
-    if isinstance(form, dict):
-        inner = ((f"{path}.{key}", data.get(key), part) for key, part in form.items())
-    else:
-        inner = ((f"{path}[{i}]", item, form[0]) for i, item in enumerate(data))
-        if not data and path.endswith("sessions"):
-            return path
-    return next((wrong for at, item, part in inner if (wrong := _misfit(item, part, at)) is not None), None)
 
 
 def quiet() -> None:

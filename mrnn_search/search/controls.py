@@ -1,4 +1,5 @@
-"""The controls of a study (`controls: true`): what may explain a finalist's gain, tuned as the baselines are and confirmed with it.
+"""Cells that are tuned as the baselines are and confirmed with the finalists: controls (`controls: true`), which may explain a
+finalist's gain, and guests, which are finalists of the same search on another benchmark.
 
 Which cells these are says `mrnn_search.cells.controls`. Each is a group of the ledger of its own, named after its cell: the same
 control of two finalists is tuned once, and a study that goes on with a larger budget finds it again.
@@ -18,6 +19,7 @@ from .parameter import Choices, Constant, Range
 from .space import Space
 
 PREFIX = "control-"  # of the groups, which are the roles in the confirmation, too
+GUEST = "guest-"  # likewise
 GAIN = "heavy_ball.epsilon"  # of the input_gain control, whose mu is 0
 SPREAD = 2.0  # its gain is searched from half to twice what lies between 1 (plain) and the finalist's own
 ID = 12  # hex digits of the cell in a group's name
@@ -25,10 +27,10 @@ ID = 12  # hex digits of the cell in a group's name
 
 @dataclass(frozen=True)
 class Control:
-    """One control cell of one finalist.
+    """One control of one finalist, or one guest.
 
     Attributes:
-        kind: "plain", "input_gain", "ema" or "bias_matched".
+        kind: "plain", "input_gain", "ema" or "bias_matched"; of a guest "guest".
         spec: the cell; of input_gain with the finalist's own steady gain, which tuning starts from.
         group: where it is tuned: a group of its own, or the baseline that it is.
     """
@@ -69,6 +71,18 @@ class Control:
 def is_control(role: str) -> bool:
     """Is this the group, or the role in the confirmation, of a control?"""
     return role.startswith(PREFIX)
+
+
+def is_found(role: str) -> bool:
+    """Is this the role of a cell that a search found, here or on another benchmark?"""
+    return role == FINALIST or role.startswith(GUEST)
+
+
+def guests_to_tune(cells: Iterable[CellSpec], chosen: Iterable[tuple[str, Candidate]]) -> dict[str, Control]:
+    """Group -> guest, of those ``cells`` that are not among ``chosen`` (role, candidate)."""
+    there = {candidate.spec.cell_id for _, candidate in chosen}
+    new = {cell_id: cell for cell in cells if (cell_id := cell.cell_id) not in there}
+    return {f"{GUEST}{cell_id[:ID]}": Control("guest", cell, f"{GUEST}{cell_id[:ID]}") for cell_id, cell in new.items()}
 
 
 def controls_of(spec: CellSpec, baselines: Mapping[str, str]) -> list[Control]:

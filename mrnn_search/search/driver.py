@@ -12,10 +12,10 @@ from types import TracebackType
 
 from ..cells.controls import CONTROLS
 from ..cells.presets import preset
-from ..cells.spec import Candidate
+from ..cells.spec import Candidate, CellSpec
 from ..engine.train import derive_seed
 from .checkpoints import Checkpoints
-from .controls import controls_to_tune, tuned
+from .controls import Control, controls_to_tune, guests_to_tune, tuned
 from .executors import Executor
 from .finalists import finalists
 from .interrupt import Interrupt
@@ -63,6 +63,25 @@ def expected_epochs(recipe: Recipe, controls: int | None = None) -> int:
     budgets = [recipe.budget.trials, *[recipe.baseline_trials] * compared]
     runs = (recipe.confirmation.top + compared) * recipe.confirmation.seeds
     return sum(schedule.epochs(plan, budget) for budget in budgets) + runs * recipe.confirmation.epochs
+
+
+class Tallies:
+    """The progress of several studies that are run one after the other, as one."""
+
+    def __init__(self, recipes: Sequence[Recipe], on_progress: Callable[[Progress], None]) -> None:
+        self._on_progress = on_progress
+        self._expected = {recipe.name: expected_epochs(recipe) for recipe in recipes}
+        self._epochs = dict.fromkeys(self._expected, 0)
+
+    def of(self, recipe: Recipe) -> Callable[[Progress], None]:
+        """What the driver of ``recipe`` calls."""
+
+        def show(now: Progress) -> None:
+            self._expected[recipe.name], self._epochs[recipe.name] = now.expected, now.epochs
+            epochs, expected = sum(self._epochs.values()), sum(self._expected.values())
+            self._on_progress(replace(now, stage=f"{recipe.benchmark} {now.stage}", epochs=epochs, expected=expected))
+
+        return show
 
 
 class _Tally:
@@ -126,8 +145,11 @@ class Driver:
         finally:
             self._interrupt.__exit__(kind, error, trace)
 
-    def run(self) -> None:
-        """Screen, tune the baselines, tune the finalists' controls, confirm.
+    def screen(self) -> list[tuple[str, Candidate]]:
+        """Search and tune the baselines.
+
+        Returns:
+            (role, candidate): who is to be confirmed, see `finalists`.
 
         Raises:
             Interrupted: Ctrl-C or SIGTERM; everything that finished is in the ledger.
@@ -137,30 +159,45 @@ class Driver:
         start = start_points(self.recipe.space, self.recipe.search.start.cells)
         search = self._screening(SEARCH, self.recipe.space, budget, start)
         compared = {name: self._screening(name, self.recipe.space.for_cell(cell), tuning) for name, cell in cells.items()}
-        runs = self.ledger.trials(CONFIRMATION)
-        self._tallies[CONFIRMATION] = _Tally(runs, self._sign)
+        self._tallies[CONFIRMATION] = _Tally(self.ledger.trials(CONFIRMATION), self._sign)
         self._screen([search, *compared.values()])
-        ids = {name: cell.cell_id for name, cell in cells.items()}
         found = {name: screening.trials for name, screening in compared.items()}
         top, objectives = self.recipe.confirmation.top, self.recipe.search.objectives
-        chosen = finalists(search.trials, found, ids, top, self._direction, objectives)
-        self._confirm(runs, [*chosen, *self._controls(chosen, ids, search.trials)])
+        return finalists(search.trials, found, self._baselines, top, self._direction, objectives)
+
+    def run(self, guests: Sequence[CellSpec] = ()) -> None:
+        """Screen, tune the finalists' controls, confirm.
+
+        Args:
+            guests: cells that are confirmed whatever the search found: finalists of the same search on another benchmark. They are
+                tuned as baselines are, where they are no finalists here.
+
+        Raises:
+            Interrupted: Ctrl-C or SIGTERM; everything that finished is in the ledger.
+        """
+        chosen = self.screen()
+        due = guests_to_tune(guests, chosen)
+        due |= controls_to_tune(chosen, self._baselines) if self.recipe.controls else {}
+        self._confirm(self.ledger.trials(CONFIRMATION), [*chosen, *self._compared(chosen, due)])
         self.ledger.set_complete()
         self.checkpoints.keep_only(CONFIRMATION)
 
+    @property
+    def _baselines(self) -> dict[str, str]:
+        """Name -> cell_id."""
+        return {name: preset(name).cell_id for name in self.recipe.baselines.cells}
+
     # Screening
 
-    def _controls(
-        self, chosen: Sequence[tuple[str, Candidate]], baselines: Mapping[str, str], search: Sequence[TrialView]
-    ) -> list[tuple[str, Candidate]]:
-        """The controls of the chosen finalists, tuned with the baselines' number of trials: (role, candidate), each candidate once."""
-        due = controls_to_tune(chosen, baselines) if self.recipe.controls else {}
+    def _compared(self, chosen: Sequence[tuple[str, Candidate]], due: Mapping[str, Control]) -> list[tuple[str, Candidate]]:
+        """Guests and controls, tuned with the baselines' number of trials: (role, candidate), each candidate once."""
         self._expected = expected_epochs(self.recipe, len(due))
         finite, budget = self.recipe.search.sampler == "grid", self.recipe.baseline_trials
         screenings = {
             group: self._screening(group, control.space(self.recipe.space, finite), budget, control.start) for group, control in due.items()
         }
         self._screen(list(screenings.values()))
+        search = self.ledger.trials(SEARCH)
         found = {group: tuned(control, screenings[group].trials, search, self._direction) for group, control in due.items()}
         seen = {candidate.candidate_id for _, candidate in chosen}
         out = []

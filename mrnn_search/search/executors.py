@@ -10,7 +10,7 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .._registry import InputError, Registry
 from .packs import Pack, PackResult
@@ -51,6 +51,50 @@ class Executor(ABC):
     @abstractmethod
     def close(self) -> None:
         """Stop everything at once and free every worker. May be called twice."""
+
+
+class Kept(Executor):
+    """An executor that several drivers use, one after the other: their `close` leaves it up, `end` does not.
+
+    Args:
+        make: makes it, when the first of them has work.
+    """
+
+    def __init__(self, make: Callable[[], Executor]) -> None:
+        self._make = make
+        self._made: Executor | None = None
+        self._user = 0
+
+    def __call__(self) -> Kept:
+        """For the next driver, whose packs are told apart from those of the others."""
+        self._user += 1
+        return self
+
+    @property
+    def _executor(self) -> Executor:
+        self._made = self._made or self._make()
+        return self._made
+
+    @property
+    def slots(self) -> int:  # type: ignore[override]
+        return self._executor.slots
+
+    def submit(self, pack: Pack) -> None:
+        self._executor.submit(replace(pack, pack_id=f"{self._user}/{pack.pack_id}"))
+
+    def collect(self, timeout: float) -> list[PackResult]:
+        return [replace(result, pack_id=result.pack_id.partition("/")[2]) for result in self._executor.collect(timeout)]
+
+    def cancel(self) -> int:
+        return self._executor.cancel()
+
+    def close(self) -> None:
+        """Nothing: the next driver goes on with it."""
+
+    def end(self) -> None:
+        """Stop everything at once and free every worker."""
+        if self._made is not None:
+            self._made.close()
 
 
 def patience(pack: Pack) -> float:

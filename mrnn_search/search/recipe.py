@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
@@ -393,18 +393,19 @@ class Recipe(_Part):
         raise InputError("\n".join([*map(str, problems[:MESSAGES]), *more]))
 
 
-def load_recipe(name_or_path: str, overrides: Mapping[str, Any] = NO_OVERRIDES) -> Recipe:
+def load_recipe(name_or_path: str, overrides: Mapping[str, Any] = NO_OVERRIDES, leave_out: Sequence[str] = ()) -> Recipe:
     """The recipe in a file.
 
     Args:
         name_or_path: "quickstart", or the path of a YAML file.
         overrides: nested data that replaces values of the file, e.g. ``{"budget": {"trials": 64}}``.
+        leave_out: keys of the file that are for others.
 
     Raises:
         InputError: no such file, or something in it (or in the search space that it names) is wrong.
     """
     path = resolve("trials", name_or_path)
-    data = {"name": path.stem, **read_yaml(path)}
+    data = {"name": path.stem, **{key: value for key, value in read_yaml(path).items() if key not in leave_out}}
     if isinstance(overrides.get("space"), Mapping) and isinstance(data.get("space"), str):
         space = resolve("search_spaces", data["space"], str(Place(display(path), "space")))
         data["space"] = {"name": space.stem, **read_yaml(space)}  # so that the overrides have something to change

@@ -8,7 +8,8 @@ import pandas as pd
 
 from mrnn_search import Candidate, CellSpec
 from mrnn_search.cells.rules.base import STANDARD
-from mrnn_search.results.leaderboard import CANDIDATE, _candidate, _coefficients, _frame
+from mrnn_search.results.columns import CANDIDATE, coefficients, frame_of
+from mrnn_search.results.leaderboard import _candidate
 
 SPECS = [
     CellSpec("lstm"),
@@ -23,16 +24,16 @@ SPECS = [
 
 def test_every_kind_of_cell_is_plain_text_and_numbers() -> None:
     rows = [{"candidate_id": c.candidate_id, "cell_id": c.spec.cell_id, **_candidate(c)} for c in map(Candidate, SPECS)]
-    columns = {**CANDIDATE, **dict.fromkeys(_coefficients(), "float64")}
-    frame = _frame(rows, columns)
-    assert "object" not in {str(dtype) for dtype in frame.dtypes} and set(STANDARD) <= set(frame.columns)
-    assert frame["rule"].tolist() == ["plain", "adam", "heavy_ball", "nesterov_released", "ema(u, tau) / sqrt(ema(u^2, 0.99) + 1e-08)"]
-    assert frame["learned"].tolist() == ["", "beta:unit,epsilon:input,mu", "", "", ""]
-    assert frame["scope"].tolist() == ["drive", "drive", "hidden", "preactivation", "preactivation"]
-    assert frame["gates"].tolist() == ["all", "ig", "all", "all", "g"]
-    assert frame["drive_bias"].tolist() == ["inside", "outside", "inside", "inside", "inside"]
-    assert frame.loc[4, "tau"] == 0.3 and frame.loc[3, "restart"] == 5.0 and frame["tau"].notna().sum() == 1
+    columns = {**CANDIDATE, **dict.fromkeys(coefficients(), "float64")}
+    table = frame_of(rows, columns)
+    assert "object" not in {str(dtype) for dtype in table.dtypes} and set(STANDARD) <= set(table.columns)
+    assert table["rule"].tolist() == ["plain", "adam", "heavy_ball", "nesterov_released", "ema(u, tau) / sqrt(ema(u^2, 0.99) + 1e-08)"]
+    assert table["learned"].tolist() == ["", "beta:unit,epsilon:input,mu", "", "", ""]
+    assert table["scope"].tolist() == ["drive", "drive", "hidden", "preactivation", "preactivation"]
+    assert table["gates"].tolist() == ["all", "ig", "all", "all", "g"]
+    assert table["drive_bias"].tolist() == ["inside", "outside", "inside", "inside", "inside"]
+    assert table.loc[4, "tau"] == 0.3 and table.loc[3, "restart"] == 5.0 and table["tau"].notna().sum() == 1
     buffer = io.BytesIO()
-    frame.to_parquet(buffer)
-    pd.testing.assert_frame_equal(pd.read_parquet(buffer), frame)
-    assert _frame([], columns).dtypes.equals(frame.dtypes)
+    table.to_parquet(buffer)
+    pd.testing.assert_frame_equal(pd.read_parquet(buffer), table)
+    assert frame_of([], columns).dtypes.equals(table.dtypes)

@@ -27,7 +27,7 @@ AUC = [
     [1.000, 1.000, 1.000, 1.000],
     [0.940, 0.962, 0.965, 0.962],
     [0.619, 0.666, 0.614, 0.669],
-    [0.972, 0.981, 0.975, 0.975],
+    [0.972, 0.981, 0.9751, 0.975],  # printed as equal, ranked 2 and 3
     [0.957, 0.978, 0.946, 0.970],
 ]
 
@@ -48,9 +48,9 @@ def test_demsars_worked_example() -> None:
     assert got.p_value == pytest.approx(0.02, abs=0.01)  # the paper: above the 0.05 value of F(3, 39)
     assert got.cd == pytest.approx(1.25, abs=0.005)
     assert rank_over_benchmarks(frame(AUC), alpha=0.10).cd == pytest.approx(1.12, abs=0.005)
-    # "the post-hoc test is not powerful enough to detect any significant differences" at 0.05; at 0.10 C4.5 differs from the best two
+    # The paper: nothing differs at 0.05; at 0.10 C4.5 differs from the best two, and C4.5+cf belongs to either group.
     assert got.groups == (tuple(table.index),) and table["tied_with_best"].all()
-    assert rank_over_benchmarks(frame(AUC), alpha=0.10).groups == (("C4.5+m+cf", "C4.5+m", "C4.5+cf"), ("C4.5+m", "C4.5+cf", "C4.5"))[:2]
+    assert rank_over_benchmarks(frame(AUC), alpha=0.10).groups == (("C4.5+m+cf", "C4.5+m", "C4.5+cf"), ("C4.5+cf", "C4.5"))
 
 
 # Demsar (2006), table 5(a): critical values of the two-tailed Nemenyi test.

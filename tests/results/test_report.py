@@ -1,5 +1,6 @@
 """The report: complete and unfinished studies, hostile text, no network, atomic."""
 
+import math
 import os
 import re
 from dataclasses import replace
@@ -26,7 +27,8 @@ def leaderboard():
             dict(rank=n + 1, cell_id=f"{n}" * 64, name=name, base=base, rule=rule, params=24_970 + 16 * n, hidden_size=64, lr=0.003)
             | dict(val_mean=val, val_low=val - 0.005, val_high=val + 0.005, test_mean=test, test_low=test - 0.006, test_high=test + 0.006)
             | dict(seeds=5, is_baseline=rule == "plain", candidate_id=f"c{n}", diff_mean=difference)
-            | dict(diff_low=difference - 0.0055, diff_high=difference + 0.0055)
+            | dict(diff_low=difference - 0.0055, diff_high=difference + 0.0055, p_value=0.004 if abs(difference) > 0.0055 else 0.4)
+            | dict(evidence="confirmed", tied_with_best=n < 2, prob_best=[0.7, 0.3, 0, 0, 0][n], epochs_to_threshold=5 + n, curve_mean=0.9)
         )
     return pd.DataFrame(rows)
 
@@ -82,6 +84,7 @@ def full():
         curves=curves(),
         metric="accuracy",
         direction="maximize",
+        selected_test=0.9417,
     )
 
 
@@ -167,6 +170,14 @@ def test_only_missing_values(full):
     frames = {"leaderboard": LEADERBOARD, "trials": TRIALS, "curves": CURVES}
     page = Page(render(replace(full, **{name: pd.DataFrame({c: [None, None] for c in columns}) for name, columns in frames.items()})))
     assert page.scripts == []
+
+
+def test_what_is_tied_and_what_is_screening_is_marked(full):
+    page = Page(render(full)).text
+    assert page.count(" tied ") == 2 and "has a test accuracy of 0.9417" in page and "screening" not in page.split("Test results")[0]
+    few = full.leaderboard.assign(evidence="screening", tied_with_best=False)
+    page = Page(render(replace(full, leaderboard=few, selected_test=math.nan))).text.split("Test results")[0]
+    assert page.count("screening") == len(few) and "has a test accuracy of" not in page
 
 
 def test_hostile_text_stays_text(full):

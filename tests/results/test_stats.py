@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap
 
+from mrnn_search.results.intervals import studentised_bootstrap
 from mrnn_search.results.stats import Difference, mean_interval, paired_difference, verdict
 
 # Student (1908), "The probable error of a mean", Biometrika 6(1): hours of sleep gained by ten patients under two drugs.
@@ -23,18 +23,12 @@ def test_paired_difference_is_that_of_students_sleep_data():
     assert "paired t-test" in d.method
 
 
-def test_mean_interval_of_one_group_is_that_of_r():
-    got = mean_interval(list(SLEEP_1.values()))  # R: t.test(extra ~ 1, sleep, group == 1)
-    assert (got.mean, got.low, got.high) == (pytest.approx(0.75), pytest.approx(-0.5297804, abs=1e-7), pytest.approx(2.0297804, abs=1e-7))
-
-
-def test_student_covers_at_five_seeds_and_the_percentile_bootstrap_does_not():
-    rng = np.random.default_rng(20240501)
-    samples = rng.normal(size=(4000, 5))
-    ours = [mean_interval(sample) for sample in samples]
-    assert np.mean([i.low <= 0 <= i.high for i in ours]) == pytest.approx(0.95, abs=0.015)
-    found = bootstrap((samples,), np.mean, axis=-1, n_resamples=999, batch=100, method="percentile", rng=rng).confidence_interval
-    assert np.mean((found.low <= 0) & (found.high >= 0)) < 0.90
+def test_mean_interval_is_the_smoothed_bootstraps():
+    scores = list(SLEEP_1.values())
+    got = mean_interval(scores, 0.9)
+    assert (got.low, got.high) == studentised_bootstrap(np.array(scores), 0.9) and got.n == 10
+    turned = mean_interval(scores[::-1], 0.9)  # the order of the seeds says nothing
+    assert (turned.mean, turned.low, turned.high) == pytest.approx((got.mean, got.low, got.high))
 
 
 def test_a_wider_confidence_is_a_wider_interval():
@@ -122,6 +116,14 @@ def test_verdict_never_claims_more_than_there_is():
     assert "screening, not a result" in verdict(Difference(0.5, 0.4, 0.6, 3, 0.01), "maximize", "a", "b", "loss")
     assert "cannot be told apart" in verdict(Difference(0.0, 0.0, 0.0, 5, 1.0), "minimize", "a", "b", "loss")
     assert "p < 0.0001" in verdict(Difference(0.5, 0.5, 0.5, 5, 0.0), "maximize", "a", "b", "loss")
+
+
+def test_a_cell_picked_out_of_many_is_judged_by_the_corrected_p_value():
+    assert "beats" in verdict(GAIN, "maximize", "a", "b", "loss", 0.04, 5)
+    told = verdict(GAIN, "maximize", "a", "b", "loss", 0.056, 7)
+    assert "a cannot be told apart from b" in told and "p = 0.008, p = 0.056 after Holm's correction for 7 cells" in told
+    assert verdict(GAIN, "maximize", "a", "b", "loss", 0.008, 1) == verdict(GAIN, "maximize", "a", "b", "loss")
+    assert "cannot be told apart" in verdict(Difference(0.1, 0.1, 0.1, 5, 0.0625), "maximize", "a", "b", "loss")
 
 
 def test_verdict_shows_the_digits_of_a_small_interval():

@@ -15,7 +15,9 @@ from scipy import stats as scipy_stats
 
 import mrnn_search as ms
 from mrnn_search.cells import Candidate
-from mrnn_search.results.leaderboard import CURVES, LEADERBOARD, TRIALS
+from mrnn_search.results.columns import CURVES, LEADERBOARD, TRIALS
+from mrnn_search.results.intervals import studentised_bootstrap
+from mrnn_search.results.paired_tests import holm
 from mrnn_search.search.ledger import CONFIRMATION
 
 from ..opened import opened
@@ -63,8 +65,55 @@ def test_the_leaderboard_is_what_the_curves_say(fake_study: ms.Study) -> None:
     for row in board.itertuples():
         values = best[row.candidate_id]
         assert len(values) == row.seeds == 5 and row.val_mean == pytest.approx(values.mean())
-        low, high = scipy_stats.t.interval(0.95, 4, loc=values.mean(), scale=scipy_stats.sem(values))
-        assert (row.val_low, row.val_high) == pytest.approx((low, high))
+        assert (row.val_low, row.val_high) == pytest.approx(studentised_bootstrap(values.to_numpy()))
+
+
+def test_who_is_tied_and_who_beats_the_baseline_is_what_scipy_says(fake_study: ms.Study) -> None:
+    board = fake_study.leaderboard().set_index("candidate_id")
+    scores: dict[str, dict[str, list[float]]] = {"val": {}, "test": {}}
+    for trial in sorted(fake_study._ledger.trials(CONFIRMATION), key=lambda t: t.seed):
+        scores["val"].setdefault(trial.candidate_id, []).append(trial.value)
+        scores["test"].setdefault(trial.candidate_id, []).append(trial.rungs[-1].test_value)
+    for split, base, column in (("val", board.index[0], "p_best"), ("test", board.index[board["role"] == "lstm"][0], "p_value")):
+        others = board.index.drop(base)
+        raw = [scipy_stats.ttest_rel(scores[split][key], scores[split][base]).pvalue for key in others]
+        assert board.loc[others, column].tolist() == pytest.approx(holm(np.array(raw)).tolist()) and math.isnan(board.loc[base, column])
+    assert board["tied_with_best"].tolist() == [not p < 0.05 for p in board["p_best"]]
+    assert board["prob_best"].sum() == pytest.approx(1) and board["prob_best"].idxmax() == board.index[0]
+    assert set(board["evidence"]) == {"confirmed"}
+
+
+def test_convergence_is_what_the_curves_say(fake_study: ms.Study) -> None:
+    board, curves = fake_study.leaderboard(), fake_study.curves()
+    runs = curves[(curves["group"] == CONFIRMATION) & (curves["metric"] == "accuracy")]
+    threshold = board.loc[board["role"] == "lstm", "val_mean"].item()
+    assert board["threshold"].tolist() == pytest.approx([threshold] * 5)
+    for row in board.itertuples():
+        wide = runs[runs["candidate_id"] == row.candidate_id].pivot(index="epoch", columns="seed", values="value")
+        assert row.curve_mean == pytest.approx(wide.to_numpy().mean())
+        reached = wide.cummax().mean(axis=1) >= threshold - 1e-12
+        expected = reached.idxmax() if reached.any() else None
+        assert (None if pd.isna(row.epochs_to_threshold) else row.epochs_to_threshold) == expected
+        assert math.isnan(row.seconds_to_threshold) == (expected is None)
+
+
+def test_seconds_to_threshold_are_part_of_the_training_time(real_study: ms.Study) -> None:
+    board = real_study.leaderboard()
+    there = board["epochs_to_threshold"].notna()
+    assert there[board["role"] == "lstm"].all() and (board.loc[there, "epochs_to_threshold"] <= board.loc[there, "epochs"]).all()
+    assert board.loc[there, "seconds_to_threshold"].between(0, board.loc[there, "seconds"] * 1.001, inclusive="right").all()
+
+
+def test_the_figure_of_the_selection_is_cross_fitted(fake_study: ms.Study) -> None:
+    trials = fake_study._ledger.trials(CONFIRMATION)
+    frame = pd.DataFrame(
+        [(t.candidate_id, t.seed, t.value, t.rungs[-1].test_value) for t in trials], columns=["cell", "seed", "val", "test"]
+    )
+    picked = []
+    for seed in frame["seed"].unique():
+        best = frame[frame["seed"] != seed].groupby("cell")["val"].mean().idxmax()
+        picked.append(frame.loc[(frame["seed"] == seed) & (frame["cell"] == best), "test"].item())
+    assert fake_study.selected_test() == pytest.approx(np.mean(picked))
 
 
 def test_differences_are_paired_by_seed_with_the_tuned_lstm(fake_study: ms.Study) -> None:
@@ -93,6 +142,7 @@ def test_compare_takes_ranks_identities_and_baselines(fake_study: ms.Study) -> N
     assert by_rank == fake_study.compare(board.iloc[0]["cell_id"][:12], "lstm") == fake_study.compare(board.iloc[0]["candidate_id"], "lstm")
     assert fake_study.compare("lstm", "1").difference.mean == pytest.approx(-by_rank.difference.mean)
     assert json.loads(json.dumps(by_rank.to_dict()))["metric"] == "test accuracy"
+    assert fake_study.compare(board.iloc[0]["name"], "lstm") == by_rank
     with pytest.raises(ms.InputError, match='unknown confirmed cell "lstn".*did you mean "lstm"'):
         fake_study.compare("1", "lstn")
     with pytest.raises(ms.InputError, match="there is no rank 99; allowed: 1 to 5"):
