@@ -75,9 +75,9 @@ class Sequences:
     def __init__(self, split: TaskSplit, reads: str) -> None:
         self._x, self._y, self._lengths, self._every = split.x, split.y, split.lengths, reads == "every"
         self._whole = counts_all(split, reads)
-        if self._every and not self._whole and not self._y.is_floating_point():
-            counted = self._y != IGNORED
-            if self._lengths is not None:
+        if not self._y.is_floating_point():
+            counted = (self._y != IGNORED).view(len(self._y), -1)
+            if self._every and self._lengths is not None:
                 counted &= torch.arange(counted.shape[1], device=counted.device) < self._lengths[:, None]
             empty = (~counted.any(1)).nonzero()
             if len(empty):

@@ -63,9 +63,11 @@ class Sizes(NamedTuple):
     @classmethod
     def of(cls, task: Task) -> Sizes:
         """Those of ``task``; T is that of its longest sequence."""
-        carried = task.window is not None
-        steps = len(task.train.x) if carried else task.train.x.shape[1]
-        steps = min(steps, task.window) if task.window is not None else steps
+        x, lengths, carried = task.train.x, task.train.lengths, task.window is not None
+        if task.window is not None:
+            steps = min(len(x), task.window)
+        else:
+            steps = x.shape[1] if lengths is None else int(lengths.max())
         reads = steps if task.reads == "every" else 1
         gathered = not counts_all(task.train, task.reads)
         return cls(steps, task.input_size, task.output_size, reads, task.vocabulary or 0, carried, gathered)

@@ -234,7 +234,7 @@ def train_lanes(
 
     Raises:
         ValueError: a checkpoint does not stand at ``start_epoch``; lanes that cannot train together.
-        RuntimeError, MemoryError: torch could not compute a cell, or memory ran out.
+        RuntimeError, MemoryError: torch could not compute a cell, or memory ran out; a batch has more streams than there are tokens.
     """
     pack = _Pack(task, starts, start_epoch, math.inf if timeout_s is None else timeout_s, device, recompute)
     for _ in range(start_epoch, stop_epoch):

@@ -33,7 +33,7 @@ def test_splits_are_disjoint_and_cover_the_file() -> None:
     parts = [x.reshape(len(x), -1) for x, _, _ in (DIGITS.train, DIGITS.validation, TEST)]
     table = np.loadtxt(_package_folder() / FILE, delimiter=",", dtype=np.uint8)
     everything = sorted(row.tobytes() for row in table[:, :-1])
-    ours = sorted((part * 255).round().to(torch.uint8).numpy()[n].tobytes() for part in parts for n in range(len(part)))
+    ours = sorted(row.tobytes() for part in parts for row in (part * 255).round().to(torch.uint8).numpy())
     assert ours == everything
 
 

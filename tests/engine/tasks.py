@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -22,24 +24,36 @@ PARTS = (("train", 0, 96), ("validation", 96, 136), ("test", 136, 176))
 STEPS, TOKENS = 9, 7
 
 
-class _Drawn(Benchmark):
-    """Of sequences, each as long as it likes, with the numbers of `_targets`."""
+class _Made(Benchmark):
+    """Drawn anew, unless splits are given."""
 
-    def __init__(self) -> None:
-        g = torch.Generator().manual_seed(0)
-        x = torch.randn(176, STEPS, 2, generator=g)
-        lengths = torch.randint(1, STEPS + 1, (len(x),), generator=g)
-        x[torch.arange(STEPS) >= lengths[:, None]] = 1e3  # nobody is to read it
-        y = self._targets(x, lengths)
-        super().__init__({name: Split(x[a:b], y[a:b], lengths[a:b]) for name, a, b in PARTS}, "")
-
-    @staticmethod
-    def _targets(x: Tensor, lengths: Tensor) -> Tensor:
-        raise NotImplementedError
+    def __init__(self, splits: Mapping[str, Split] | None = None, fingerprint: str = "") -> None:
+        super().__init__(splits or self._drawn(), fingerprint)
 
     @classmethod
     def load(cls, data_dir: object) -> Benchmark:
         return cls()
+
+    @classmethod
+    def _drawn(cls) -> dict[str, Split]:
+        raise NotImplementedError
+
+
+class _Drawn(_Made):
+    """Of sequences, each as long as it likes, with the numbers of `_targets`."""
+
+    @classmethod
+    def _drawn(cls) -> dict[str, Split]:
+        g = torch.Generator().manual_seed(0)
+        x = torch.randn(176, STEPS, 2, generator=g)
+        lengths = torch.randint(1, STEPS + 1, (len(x),), generator=g)
+        x[torch.arange(STEPS) >= lengths[:, None]] = 1e3  # nobody is to read it
+        y = cls._targets(x, lengths)
+        return {name: Split(x[a:b], y[a:b], lengths[a:b]) for name, a, b in PARTS}
+
+    @staticmethod
+    def _targets(x: Tensor, lengths: Tensor) -> Tensor:
+        raise NotImplementedError
 
 
 def _own(x: Tensor, lengths: Tensor) -> Tensor:
@@ -99,12 +113,13 @@ class Notes(_Drawn, MultiLabel):
         return (Frames._targets(x, lengths) > 0).float()
 
 
-class Characters(CharacterModel):
+class Characters(_Made, CharacterModel):
     """Each token is the sum of the two before, or, one time in ten, any; some targets do not count."""
 
     name, input_size, output_size, vocabulary, window = "characters", 5, TOKENS, TOKENS, 6
 
-    def __init__(self) -> None:
+    @classmethod
+    def _drawn(cls) -> dict[str, Split]:
         g = torch.Generator().manual_seed(0)
         tokens = [0, 1]
         for luck in torch.rand(900, generator=g).tolist():
@@ -112,13 +127,8 @@ class Characters(CharacterModel):
         stream = torch.tensor(tokens)
         x, y = stream[:-1], stream[1:].clone()
         y[5::11] = IGNORED
-        super().__init__(
-            {name: Split(x[a:b], y[a:b]) for name, a, b in (("train", 0, 617), ("validation", 617, 760), ("test", 760, 901))}, ""
-        )
-
-    @classmethod
-    def load(cls, data_dir: object) -> Benchmark:
-        return cls()
+        parts = (("train", 0, 617), ("validation", 617, 760), ("test", 760, 901))
+        return {name: Split(x[a:b], y[a:b]) for name, a, b in parts}
 
 
 class Words(Characters, WordModel):

@@ -84,6 +84,8 @@ def test_a_sequence_of_which_nothing_is_read_is_refused(lengths: Tensor | None) 
     y[4, : T if lengths is None else 1] = IGNORED
     with pytest.raises(ValueError, match="sequence 4 has no target"):
         Sequences(Split(numbers(PLACES), y, lengths), "every")
+    with pytest.raises(ValueError, match="sequence 4 has no target"):
+        Sequences(Split(numbers(PLACES), y[:, 0], lengths), "last")
 
 
 def stream(count: int) -> Split:

@@ -11,25 +11,28 @@ from torch.nn import functional as F
 
 from mrnn_search.benchmarks import Benchmark, Split
 from mrnn_search.cells import Candidate, CellSpec, preset
+from mrnn_search.engine import lanes as lanes_module
 from mrnn_search.engine import planner
 from mrnn_search.engine.batches import Sequences, feed_of
 from mrnn_search.engine.lane_layers import forward_lanes, planned, zero_state
 from mrnn_search.engine.lanes import Lanes
+from mrnn_search.engine.memory import Sizes
 from mrnn_search.engine.planner import plan
 from mrnn_search.engine.recurrent import Recurrent
 from mrnn_search.engine.seeds import derive_seed
 from mrnn_search.engine.state import State
-from mrnn_search.engine.train import train_lane
+from mrnn_search.engine.train import LaneStart, train_lane, train_lanes
 
 from ..opened import opened
 from .gpu.device import DEVICE
 from .tasks import TASKS, Characters, Ends, Means, Signs, Words
+from .test_train import Sums
 
 SPECS = {
     "lstm": preset("lstm"),
     "lstm heavy_ball": CellSpec("lstm", "heavy_ball", learned={"mu": "scalar"}),
     "gru adam": CellSpec("gru", "adam"),
-    "rnn nesterov": CellSpec("rnn", "nesterov"),  # its momentum depends on the step
+    "rnn nesterov": CellSpec("rnn", "nesterov", {"restart": 5}),  # its momentum depends on the step
     "orthogonal heavy_ball": CellSpec("orthogonal", "heavy_ball", options={"rebase": 3}),
     "lstm coupled": CellSpec("lstm", "nesterov", scope="preactivation"),
     "gru hidden": CellSpec("gru", "heavy_ball", scope="hidden"),
@@ -199,7 +202,9 @@ class _Plain(nn.Module):
         return self.readout(y), state.detach() if isinstance(state, State) else _detached(state)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("spec", [preset("lstm"), CellSpec("gru", "adam"), CellSpec("rnn", "nesterov")], ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    "spec", [preset("lstm"), CellSpec("gru", "adam"), CellSpec("rnn", "nesterov", {"restart": 5})], ids=lambda spec: spec.name
+)
 def test_a_language_model_is_trained_as_usual(spec: CellSpec) -> None:
     """Truncated backpropagation through time, written out."""
     data, size = Characters(), 4
@@ -238,6 +243,28 @@ def _bits(model: _Plain, split: Split) -> float:
 def test_a_rule_that_would_filter_the_input_does_not_where_its_state_is_carried() -> None:
     out = train_lane(Words(), Candidate(preset("momentum_lstm"), hidden_size=4, batch_size=4), 1, None, 0, 1)
     assert out.execution == "fused cpu: rule on the drive for all t (a carried rule state enters the drive)"
+
+
+@pytest.mark.parametrize("base", ["lstm", "gru"])
+def test_gates_computed_again_from_a_carried_state_are_the_same(base: str) -> None:
+    starts = [LaneStart(Candidate(CellSpec(base, "adam"), hidden_size=6, batch_size=4, num_layers=2), seed) for seed in range(2)]
+    kept, again = (train_lanes(Words(), starts, 0, 1, recompute=recompute) for recompute in (False, True))
+    assert [o.checkpoint for o in again] == [o.checkpoint for o in kept] and all(o.error is None for o in again)
+
+
+def test_what_memory_knows_of_a_task() -> None:
+    assert Sizes.of(Sums()) == Sizes(6, 2, 2)
+    assert Sizes.of(Signs()) == Sizes(9, 2, 2, reads=9, gathered=True)
+    assert Sizes.of(Ends()) == Sizes(9, 2, 2, gathered=True)
+    assert Sizes.of(Words()) == Sizes(6, 5, 7, reads=6, vocabulary=7, carried=True, gathered=True)
+
+
+def test_readouts_of_a_few_lanes_at_a_time_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = [LaneStart(Candidate(preset("lstm"), hidden_size=4, batch_size=4, lr=lr, clip=None), 1) for lr in (1e-2, 3e38, 1e-3)]
+    together = train_lanes(Words(), starts, 0, 1)
+    monkeypatch.setattr(lanes_module, "HEAD_NUMBERS", 1)
+    alone = train_lanes(Words(), starts, 0, 1)
+    assert [o.checkpoint for o in alone] == [o.checkpoint for o in together] and [o.error is None for o in alone] == [True, False, True]
 
 
 def test_a_batch_larger_than_the_stream_is_an_error() -> None:
