@@ -1,5 +1,5 @@
-# `make search` finds a cell, `make test` tests it all but what takes minutes and hardly ever breaks (`make test-long`), `make data`
-# brings the benchmarks' real data into data/. pip installs into .venv; constraints.txt pins every version.
+# `make search` finds a cell, `make test` tests it all, but for what takes minutes and hardly ever breaks (`make test-long`);
+# `make data` brings the benchmarks' real data into data/. pip installs into .venv; constraints.txt pins every version.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -24,7 +24,7 @@ data: $(VENV)/.for-search
 test: $(VENV)/.for-test data
 	$(BIN)/python -m pytest -n auto --dist loadfile --durations=10 -m "not long"
 
-test-long: $(VENV)/.for-test
+test-long: $(VENV)/.for-test data
 	$(BIN)/python -m pytest -n auto --durations=10 -m long
 
 test-all:
