@@ -1,5 +1,5 @@
-# `make search` finds a cell, `make test` tests it all, but for what takes minutes and hardly ever breaks (`make test-long`);
-# `make data` brings the benchmarks' real data into data/. pip installs into .venv; constraints.txt pins every version.
+# `make search` finds a cell, `make test` tests it all but what takes minutes and hardly ever breaks (`make test-long`), `make data`
+# brings the benchmarks' real data into data/. pip installs into .venv; constraints.txt pins every version.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -99,15 +98,13 @@ LEADERBOARD = {
 }
 
 
-def frame(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
+def frame_of(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
     """Rows as a frame that has every column with its type, also when there are no rows; a number that a row lacks is NaN."""
-    values: dict[str, list[Any]] = {name: [] for name in columns}
-    fill = [(name, values[name].append, math.nan if dtype == "float64" else None) for name, dtype in columns.items()]
     with uncollected():
-        for row in rows:
-            for name, append, missing in fill:
-                append(row.get(name, missing))
-    return pd.DataFrame({name: pd.Series(values.pop(name), dtype=dtype) for name, dtype in columns.items()})
+        lines = [tuple(map(row.get, columns)) for row in rows]
+        values = zip(*lines, strict=True) if lines else iter([()] * len(columns))
+        series = {name: pd.Series(value, dtype=dtype) for (name, dtype), value in zip(columns.items(), values, strict=True)}
+    return pd.DataFrame(series)
 
 
 def coefficients() -> list[str]:

@@ -15,7 +15,7 @@ from ..cells.presets import preset
 from ..search.controls import controls_of, tuned_in
 from ..search.finalists import FINALIST
 from ..search.ledger import Reader, TrialView
-from .columns import frame
+from .columns import frame_of
 from .intervals import CONFIDENCE
 from .leaderboard import by_seed, confirmed
 from .stats import CLAIM_SEEDS, Difference, paired_difference
@@ -85,7 +85,7 @@ def controls_frame(ledger: Reader) -> pd.DataFrame:
     part of the gain the control does not have (`ratio_of_means`), NaN where there is no gain to divide by.
     ``finding``: what that allows one to say; `NO_GAIN` where the gain's interval includes 0. Not corrected for their number.
     """
-    return frame(_rows(ledger), CONTROLS)
+    return frame_of(_rows(ledger), CONTROLS)
 
 
 def controls_verdicts(table: pd.DataFrame) -> list[str]:

@@ -15,7 +15,7 @@ from ..search.controls import is_control, is_found
 from ..search.ledger import CONFIRMATION, Reader, Record, TrialView
 from ..search.parameter import gates_text
 from ..search.replay import uncollected
-from .columns import CURVES, LEADERBOARD, TRIALS, coefficients, frame
+from .columns import CURVES, LEADERBOARD, TRIALS, coefficients, frame_of
 from .convergence import Array, convergence, final
 from .selection import cross_fitted, means, oriented, p_against, probability_of_best, tied_with, winner
 from .stats import CLAIM_SEEDS, Difference, Interval, mean_interval, paired_difference
@@ -69,7 +69,7 @@ def trials_frame(ledger: Reader) -> pd.DataFrame:
     """
     groups = [group for group in ledger.groups() if group != CONFIRMATION]
     rows = (_trial(group, t) for group in groups for t in ledger.records(group) if "duplicate_of" not in t.user_attrs)
-    return frame(rows, {**TRIALS, **dict.fromkeys(coefficients(), "float64")})
+    return frame_of(rows, {**TRIALS, **dict.fromkeys(coefficients(), "float64")})
 
 
 def _trial(group: str, trial: Record) -> dict[str, Any]:
@@ -156,13 +156,16 @@ def standings(runs: Runs, reference: str | None, direction: str) -> dict[str, di
     """candidate_id -> its place among the others, best mean validation metric first; of equal ones by candidate_id.
 
     The winner is chosen, and others told apart from it, on validation; only ``p_value``, of the difference to ``reference``, is of test.
+    Controls have none, and do not count in its correction: they are there to be compared with their finalists.
     """
     keys = sorted(runs)
     runs = {key: runs[key] for key in keys}
     validation, test = (_scores(runs, split, direction) for split in ("validation", "test"))
     best = winner(validation)
     p_best = p_against(validation, best)
-    p_value = p_against(test, np.array(keys.index(reference))) if reference in keys else np.full(len(keys), np.nan)
+    control = np.array([is_control(of[0].role) for of in runs.values()])
+    candidates = np.where(control[:, None], np.nan, test)
+    p_value = p_against(candidates, np.array(keys.index(reference))) if reference in keys else np.full(len(keys), np.nan)
     columns = {
         "tied_with_best": tied_with(p_best, best),
         "p_best": p_best,
@@ -237,7 +240,7 @@ def leaderboard_frame(ledger: Reader) -> pd.DataFrame:
                 "role": done[0].role,
             }
         )
-    return frame(rows, {**LEADERBOARD, **dict.fromkeys(coefficients(), "float64")})
+    return frame_of(rows, {**LEADERBOARD, **dict.fromkeys(coefficients(), "float64")})
 
 
 def _spread(name: str, of: Interval | Difference | None) -> dict[str, float]:

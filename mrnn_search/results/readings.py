@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..cells.spec import Candidate
 from ..search.ledger import CONFIRMATION, Reader
-from .columns import frame
+from .columns import frame_of
 from .leaderboard import rungs_of
 
 READINGS = {
@@ -39,7 +39,7 @@ def readings_frame(ledger: Reader) -> pd.DataFrame:
     this one was begun from another. Of readings from before they were recorded, ``read`` is when the run ended, ``pack`` and
     ``split`` are empty.
     """
-    return frame(_readings(ledger), READINGS)
+    return frame_of(_readings(ledger), READINGS)
 
 
 def _readings(ledger: Reader) -> Iterator[dict[str, Any]]:

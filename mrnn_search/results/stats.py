@@ -49,7 +49,7 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> In
 
     Scores over seeds are skewed: a bad seed is further away than a good one. At the five seeds of a confirmation Student's interval, made
     for normal scores, then covers the true mean in 93 % of cases where it says 95 %, the percentile bootstrap and BCa in 83 %, and this
-    one in 94 to 95 %, also for normal scores and those that come in steps (`docs/evaluation.md` has the table).
+    one in 94 to 96 %, also for normal scores and those that come in steps (`docs/evaluation.md` has the table).
 
     Args:
         values: one score per seed.

@@ -183,7 +183,7 @@ class Study:
         if reference is None or reference == key:
             return "This is the baseline that other cells are compared with."
         table = self.leaderboard()
-        p_values = dict(zip(table["candidate_id"], table["p_value"], strict=True))
+        p_values = dict(zip(table["candidate_id"], table["p_value"].astype(object).where(table["p_value"].notna(), None), strict=True))
         tests = [by_seed(confirmed(self._ledger)[one], "test") for one in (key, reference)]
         metric = f"test {self.meta['benchmark']['metric']}"
         gap = paired_difference(*tests)

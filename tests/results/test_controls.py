@@ -18,6 +18,8 @@ from scipy import stats as scipy_stats
 from mrnn_search.cells.controls import steady_gain
 from mrnn_search.cells.spec import CellSpec
 from mrnn_search.results.controls import EXPLAINS, NO_GAIN, SURVIVES, controls_frame, controls_verdicts, ratio_of_means
+from mrnn_search.results.leaderboard import leaderboard_frame
+from mrnn_search.results.paired_tests import holm
 from mrnn_search.search.checkpoints import Checkpoints
 from mrnn_search.search.controls import is_control
 from mrnn_search.search.driver import Driver
@@ -235,3 +237,16 @@ def test_a_ratio_of_too_little_is_none() -> None:
     for x, y in (({}, {}), ({1: 0.1}, {1: 0.2}), ({1: math.nan, 2: 0.1}, {1: 0.2, 2: 0.2})):
         assert math.isnan(ratio_of_means(x, y).value)
     assert ratio_of_means({1: 0.1, 2: 0.1}, {1: 0.2, 2: 0.2}).value == 0.5
+
+
+def test_controls_are_not_among_the_cells_that_p_values_are_corrected_for(gain_study: Ledger) -> None:
+    board = leaderboard_frame(gain_study).set_index("role")
+    control = board.index.map(is_control)
+    assert control.any() and board.loc[control, "p_value"].isna().all() and board.loc[control, "diff_mean"].notna().any()
+    tests: dict[str, list[float]] = {}
+    for trial in sorted(gain_study.trials(CONFIRMATION), key=lambda t: t.seed):
+        tests.setdefault(trial.candidate_id, []).append(trial.rungs[-1].test_value or math.nan)
+    others = board[~control].drop("lstm")
+    lstm = tests[board.loc["lstm", "candidate_id"]]
+    raw = np.array([scipy_stats.ttest_rel(tests[key], lstm).pvalue for key in others["candidate_id"]])
+    assert others["p_value"].tolist() == pytest.approx(holm(raw).tolist())

@@ -8,7 +8,7 @@ import pandas as pd
 
 from mrnn_search import Candidate, CellSpec
 from mrnn_search.cells.rules.base import STANDARD
-from mrnn_search.results.columns import CANDIDATE, coefficients, frame
+from mrnn_search.results.columns import CANDIDATE, coefficients, frame_of
 from mrnn_search.results.leaderboard import _candidate
 
 SPECS = [
@@ -25,7 +25,7 @@ SPECS = [
 def test_every_kind_of_cell_is_plain_text_and_numbers() -> None:
     rows = [{"candidate_id": c.candidate_id, "cell_id": c.spec.cell_id, **_candidate(c)} for c in map(Candidate, SPECS)]
     columns = {**CANDIDATE, **dict.fromkeys(coefficients(), "float64")}
-    table = frame(rows, columns)
+    table = frame_of(rows, columns)
     assert "object" not in {str(dtype) for dtype in table.dtypes} and set(STANDARD) <= set(table.columns)
     assert table["rule"].tolist() == ["plain", "adam", "heavy_ball", "nesterov_released", "ema(u, tau) / sqrt(ema(u^2, 0.99) + 1e-08)"]
     assert table["learned"].tolist() == ["", "beta:unit,epsilon:input,mu", "", "", ""]
@@ -36,4 +36,4 @@ def test_every_kind_of_cell_is_plain_text_and_numbers() -> None:
     buffer = io.BytesIO()
     table.to_parquet(buffer)
     pd.testing.assert_frame_equal(pd.read_parquet(buffer), table)
-    assert frame([], columns).dtypes.equals(table.dtypes)
+    assert frame_of([], columns).dtypes.equals(table.dtypes)

@@ -52,6 +52,16 @@ def test_one_in_twenty_claims_are_wrong_at_most(found: dict[str, dict[str, dict[
     assert all(said[what] <= 0.05 for what in wrong), {what: said[what] for what in wrong}
 
 
+def test_the_docs_have_the_numbers(found: dict[str, dict[str, dict[str, float]]]) -> None:
+    """The tables of docs/evaluation.md, of more studies; 2 % (of a share, or of two standard deviations) is what these few may be off."""
+    page = (SCRIPT.parents[1] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    for part, unit in (("coverage", " %"), ("verdicts", " %"), ("biases", "")):
+        for name in found[WORLDS[0]][part]:
+            (row,) = [line for line in page.splitlines() if line.startswith(f"| {name} |")]
+            told = [float(cell.strip().removesuffix(unit)) / (100 if unit else 2) for cell in row.split("|")[2:-1]]
+            assert told == pytest.approx([found[world][part][name] / (1 if unit else 2) for world in WORLDS], abs=0.025), name
+
+
 def test_there_is_power(found: dict[str, dict[str, dict[str, float]]]) -> None:
     assert found["one is better"]["verdicts"]["the winner is said to beat the baseline"] > 0.25
     assert found["cells differ"]["verdicts"]["a cell is said to beat the baseline"] > 0.45
