@@ -24,7 +24,7 @@ data: $(VENV)/.for-search
 test: $(VENV)/.for-test data
 	$(BIN)/python -m pytest -n auto --dist loadfile --durations=10 -m "not long"
 
-test-long: $(VENV)/.for-test
+test-long: $(VENV)/.for-test data
 	$(BIN)/python -m pytest -n auto --durations=10 -m long
 
 test-all:

@@ -13,6 +13,7 @@ from mrnn_search.cells.rules import rules
 from mrnn_search.search.files import parse_yaml
 from mrnn_search.search.recipe import Recipe, load_recipe
 from mrnn_search.search.space import Space, load_space
+from mrnn_search.search.suite import SuiteRecipe, load_recipes
 
 PAGES = sorted((Path(__file__).parents[1] / "docs").glob("*.md"))
 
@@ -48,6 +49,10 @@ def test_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: 
     data = parse_yaml(text, name)
     path = tmp_path / f"{name}.yaml"
     path.write_text(text, encoding="utf-8")
+    if "benchmarks" in data:
+        suite = load_recipes(str(path), {})
+        assert isinstance(suite, SuiteRecipe) and [member.benchmark for member in suite.members] == data["benchmarks"]
+        return
     if "parameters" not in data:
         recipe = load_recipe(str(path)) if "benchmark" in data else load_recipe("quickstart", data)
         assert Recipe.from_dict(recipe.to_dict()) == recipe

@@ -18,6 +18,7 @@ NAMES = {
     "Recurrent",
     "Rule",
     "Study",
+    "Suite",
     "__version__",
     "gradient_norms",
     "load_study",

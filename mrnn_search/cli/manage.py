@@ -27,12 +27,15 @@ def studies(
 ) -> None:
     """Studies in the runs folder ($MRNN_SEARCH_RUNS, or ./runs), their state and progress; or those of a database."""
     from ..results.studies import overviews, where_shown
-    from ..results.study import load_study
+    from ..results.suite import Suite, load_study
 
     if name is not None:
         study = load_study(name, storage=storage)
         facts = {"name": study.name, "folder": str(study.folder), "state": study.state, "test_readings": len(study.test_readings())}
-        show({**facts, "recipe": study.recipe, **study.meta}, as_json)
+        if isinstance(study, Suite):
+            show({**facts, "studies": {benchmark: member.name for benchmark, member in study.studies.items()}}, as_json)
+        else:
+            show({**facts, "recipe": study.recipe, **study.meta}, as_json)
         return
     found = overviews(storage)
     if as_json:

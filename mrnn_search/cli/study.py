@@ -63,6 +63,17 @@ SUITE = {  # then the test means of each benchmark
     "test_score": "score",
     "tied_with_best": "tied",
 }
+READINGS = {
+    "run": "run",
+    "role": "role",
+    "name": "cell",
+    "seed": "seed",
+    "read": "read",
+    "pack": "pack",
+    "worker": "worker",
+    "split": "split",
+    "forked_from": "from",
+}
 CONTROLS = {
     "name": "cell",
     "control": "control",
@@ -123,7 +134,7 @@ def _table(name: str, about: str, read: Callable[[Study | Suite], pd.DataFrame],
 leaderboard = _table("leaderboard", "The ranked table: one row per confirmed cell.", lambda study: study.leaderboard(), LEADERBOARD)
 trials = _table("trials", "Every candidate that was screened.", lambda study: study.trials(), TRIALS)
 ABOUT_READINGS = "Every recorded reading of the test split: one for each confirmed cell and seed."
-readings = _table("readings", ABOUT_READINGS, lambda study: study.test_readings(), None)
+readings = _table("readings", ABOUT_READINGS, lambda study: study.test_readings(), READINGS)
 curves = _table("curves", "Every learning curve, one row per trial, epoch and metric.", lambda study: study.curves(), None)
 
 
@@ -219,5 +230,5 @@ def for_people(frame: pd.DataFrame, format: Format) -> pd.DataFrame:
     """``frame`` with identities cut to `SHORT_ID` digits if people are to read it, else as it is."""
     if format is not Format.table:
         return frame
-    ids = [column for column in ("cell_id", "candidate_id") if column in frame.columns]
+    ids = [column for column in ("cell_id", "candidate_id", "split") if column in frame.columns]
     return frame.assign(**{column: frame[column].astype(str).str[:SHORT_ID] for column in ids})

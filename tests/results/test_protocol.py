@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import mrnn_search as ms
+from mrnn_search.results.controls import CONTROLS
 from mrnn_search.results.protocol import label, sizes, unequal_budget
+from mrnn_search.results.readings import READINGS
+from mrnn_search.results.suite import COLUMNS
+from mrnn_search.search.suite import SuiteRecipe, load_recipes
 
 
 def recipe(trials: Any = "equal", cells: tuple[str, ...] = ("lstm",), seeds: int = 5) -> dict[str, Any]:
@@ -49,3 +54,21 @@ def test_the_report_says_it_too_and_shows_the_controls(fake_study: ms.Study, tmp
     table, page = study.controls(), study.report().read_text()
     assert not table.empty and page.count("<h2>Controls</h2>") == 1
     assert all(f"<td>{finding}</td>" in page for finding in table["finding"])
+
+
+def test_every_column_is_documented_with_its_type() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+    told: dict[str, set[str]] = {}
+    for names, types in re.findall(r"^\| (`[^|]+`) \| ([a-z0-9\[\], ]+) \|", text, flags=re.M):
+        columns = re.findall(r"`([^`]+)`", names)
+        of = types.strip().split(", ")
+        for column, dtype in zip(columns, of if len(of) > 1 else of * len(columns), strict=True):
+            told.setdefault(column, set()).add(dtype)
+    for columns in (READINGS, CONTROLS, COLUMNS):
+        assert {name: dtype for name, dtype in columns.items() if dtype not in told.get(name, ())} == {}
+
+
+def test_the_shipped_recipe_over_three_benchmarks() -> None:
+    suite = load_recipes("three", {})
+    assert isinstance(suite, SuiteRecipe) and suite.benchmarks == ("digits-rows", "japanese-vowels", "ucr:ECG5000")
+    assert label(suite.members[0].to_dict()) == "result" and suite.members[0].search.sampler == "random"

@@ -255,6 +255,11 @@ def test_the_verbs(suite: Suite, recipe: Path, monkeypatch: pytest.MonkeyPatch) 
     assert all(name in page for name in suite.leaderboard()["name"])
     assert "compare is of one of them: several.test-higher" in call("compare", "several", "1", "lstm", code=2)
     assert "of test-lower" in call("check", str(recipe))
+    facts = json.loads(CliRunner().invoke(app, ["studies", "several", "--json"]).stdout)
+    assert facts["studies"] == {name: f"several.{name}" for name in NAMES} and facts["test_readings"] == len(suite.test_readings())
+    readings = json.loads(CliRunner().invoke(app, ["readings", "several", "--json"]).stdout)
+    assert len(readings) == facts["test_readings"] and {row["benchmark"] for row in readings} == set(NAMES)
+    assert "has no controls" in call("controls", "several")
 
 
 def test_one_executor_for_all() -> None:

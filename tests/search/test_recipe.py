@@ -13,6 +13,7 @@ from mrnn_search import InputError, presets
 from mrnn_search.search.files import names
 from mrnn_search.search.recipe import Recipe, diff, load_recipe, parse_set
 from mrnn_search.search.space import load_space
+from mrnn_search.search.suite import SuiteRecipe, load_recipes
 
 from .broken import BROKEN, write
 from .test_space import spaces
@@ -24,14 +25,14 @@ LEAST = {"name": "a", "space": "smoke", "benchmark": "digits-rows", "budget": {"
 def recipes(draw):
     """Any valid recipe, as YAML data, with and without what may be left out."""
     whole = st.integers(1, 10**6)
+    cells = st.lists(st.sampled_from(sorted(presets())), unique=True, max_size=3)
     optional = {
         "description": st.text(max_size=5),
         "data": st.none() | st.text(min_size=1, max_size=5),
         "seed": st.integers(0, 2**63 - 1),
+        "controls": st.booleans(),
         "search": st.fixed_dictionaries({}, optional={"sampler": st.sampled_from(["tpe", "random"]), "cohort": whole}),
-        "baselines": st.fixed_dictionaries(
-            {}, optional={"cells": st.lists(st.sampled_from(sorted(presets())), unique=True, max_size=3), "trials": whole}
-        ),
+        "baselines": st.fixed_dictionaries({}, optional={"cells": cells, "trials": whole | st.just("equal")}),
         "confirmation": st.fixed_dictionaries({}, optional={"top": whole, "seeds": st.integers(2, 99), "epochs": whole}),
         "limits": st.fixed_dictionaries({}, optional={"lane_seconds": st.none() | st.floats(1e-3, 1e9)}),
     }
@@ -89,8 +90,9 @@ def test_quickstart(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", names("trials"))
 def test_shipped_recipes(name):
-    recipe = load_recipe(name)
-    assert recipe.name == name and recipe.description
+    recipe = load_recipes(name, {})
+    assert recipe.name == name
+    assert all(member.description for member in (recipe.members if isinstance(recipe, SuiteRecipe) else [recipe]))
 
 
 def test_parse_set():
