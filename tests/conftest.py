@@ -40,6 +40,7 @@ def no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own folders are neither read nor written by a test."""
     for name in ("MRNN_SEARCH_RUNS", "MRNN_SEARCH_DATA", "MRNN_SEARCH_DEBUG"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(Path(tempfile.gettempdir()) / "mrnn-search-no-data"))
 
 
 @pytest.fixture(scope="session")

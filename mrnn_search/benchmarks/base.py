@@ -56,7 +56,7 @@ class Benchmark(ABC):
         parameter: what may follow the name and a colon, as listed ("T", the delay of ``copying:T``). None: nothing may.
         data_set: its files' name in `sources.SOURCES`, if they have an entry there.
         published: sizes of the splits as listed, "50,000 / 10,000 / 10,000".
-        figures: values of the metric to hold results against, by name: what a constant answer scores.
+        figures: values of the metric to hold results against, by name: what a constant answer or a simple model scores (on validation).
         licence, source, citation: of the data.
         train, validation: splits.
         test: the third one, under seal; see `open_test`.

@@ -47,7 +47,7 @@ class Regression(Benchmark):
 
 
 class FrameRegression(Regression):
-    """The numbers of each step: squared error summed over a frame, mean over frames (arXiv 1511.06464's of speech)."""
+    """The numbers of each step: squared error summed over a frame, mean over frames."""
 
     metric = "mse_per_frame"
     reads = "every"

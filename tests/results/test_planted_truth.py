@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "analysis" / "04_planted_truth.py"
-STUDIES = 3000
+STUDIES = 2000
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +34,10 @@ WORLDS = ["no cell differs", "cells differ", "one is better"]
 
 @pytest.mark.parametrize("world", WORLDS)
 def test_intervals_cover(found: dict[str, dict[str, dict[str, float]]], world: str) -> None:
-    """95 +- 1 %; the simulation's own standard error is 0.4 %."""
+    """95 +- 1 %; the simulation's own standard error is 0.5 %."""
     coverage = found[world]["coverage"]
     for what in ("validation mean, studentised bootstrap", "test mean, studentised bootstrap", "difference, Student"):
-        assert coverage[what] == pytest.approx(0.95, abs=0.01 + 0.004), what
+        assert coverage[what] == pytest.approx(0.95, abs=0.01 + 0.005), what
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -53,13 +53,13 @@ def test_one_in_twenty_claims_are_wrong_at_most(found: dict[str, dict[str, dict[
 
 
 def test_the_docs_have_the_numbers(found: dict[str, dict[str, dict[str, float]]]) -> None:
-    """The tables of docs/evaluation.md, of more studies; 2 % (of a share, or of two standard deviations) is what these few may be off."""
+    """The tables of docs/evaluation.md, of more studies; 3 % (of a share, or of two standard deviations) is what these few may be off."""
     page = (SCRIPT.parents[1] / "docs" / "evaluation.md").read_text(encoding="utf-8")
     for part, unit in (("coverage", " %"), ("verdicts", " %"), ("biases", "")):
         for name in found[WORLDS[0]][part]:
             (row,) = [line for line in page.splitlines() if line.startswith(f"| {name} |")]
             told = [float(cell.strip().removesuffix(unit)) / (100 if unit else 2) for cell in row.split("|")[2:-1]]
-            assert told == pytest.approx([found[world][part][name] / (1 if unit else 2) for world in WORLDS], abs=0.025), name
+            assert told == pytest.approx([found[world][part][name] / (1 if unit else 2) for world in WORLDS], abs=0.03), name
 
 
 def test_there_is_power(found: dict[str, dict[str, dict[str, float]]]) -> None:
@@ -69,7 +69,7 @@ def test_there_is_power(found: dict[str, dict[str, dict[str, float]]]) -> None:
 
 @pytest.mark.parametrize("world", WORLDS)
 def test_reported_test_figures_are_not_optimistic(found: dict[str, dict[str, dict[str, float]]], world: str) -> None:
-    """In standard deviations of one run: five of them have a mean with 0.45, 3,000 studies one with 0.01."""
+    """In standard deviations of one run: five of them have a mean with 0.45, 2,000 studies one with 0.01."""
     bias = found[world]["biases"]
     assert abs(bias["test mean of every confirmed cell"]) < 0.02
     assert -0.08 < bias["test figure of the selection (cross-fitted)"] < 0.03
