@@ -52,11 +52,11 @@ $(VENV)/.for-search: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.for-test: $(VENV)/.for-search
-	@$(PIP) --no-build-isolation -e '.[ray,postgresql,dashboard,test]'
+	@$(PIP) --no-build-isolation -e '.[ray,postgresql,dashboard,speech,test]'
 	@tests/system-packages.sh
 	@$(TRITON)
 	@touch $@
 
 $(VENV)/.for-lint: $(VENV)/.for-test
-	@$(PIP) --no-build-isolation -e '.[ray,postgresql,dashboard,test,dev]'
+	@$(PIP) --no-build-isolation -e '.[ray,postgresql,dashboard,speech,test,dev]'
 	@touch $@
