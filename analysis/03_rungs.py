@@ -86,14 +86,19 @@ class Replay(Executor):
 
     def collect(self, timeout: float) -> list[PackResult]:
         packs, self._waiting = self._waiting, []
-        return [PackResult(p.pack_id, tuple(self._lane(p, lane) for lane in p.lanes), "table", "table") for p in packs]
+        return [
+            PackResult(p.pack_id, tuple(self._lane(p, lane) for lane in p.lanes), "table", "table", "table" if p.read_test else None)
+            for p in packs
+        ]
 
     def _lane(self, pack: Pack, lane: Lane) -> LaneResult:
         so_far = self._curves[lane.candidate.candidate_id][: pack.stop_epoch]
         self.epochs += pack.stop_epoch - pack.start_epoch
         rows = tuple(Epoch(e, e, 0.0, so_far[e - 1], 0.0) for e in range(pack.start_epoch + 1, pack.stop_epoch + 1))
         best = max(so_far)
-        return LaneResult(lane.key, LaneOutcome(None, rows, best, so_far.index(best) + 1, b"-", 0.0, 1, "table"), 0.0)
+        return LaneResult(
+            lane.key, LaneOutcome(None, rows, best, so_far.index(best) + 1, b"-", 0.0 if pack.read_test else None, 1, "table"), 0.0
+        )
 
     def cancel(self) -> int:
         self._waiting = []

@@ -19,11 +19,11 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 _NEVER, _USUAL = -1, 128 * 1024
 # The largest that glibc takes. What is larger is mapped by itself and given back when it is freed: kept in the heap, whose holes an
 # aligned request of the same size does not fit (glibc 2.36), tensors that live on between such could make it grow without end.
-_LARGEST = 32 * 2**20
+LARGEST_KEPT = 16 * 2**20
 
 
 def keep_freed(keep: bool = True) -> bool:
-    """Keep freed memory in this process from now on, tensors of up to 32 MiB that is, or (False) give it back as usual.
+    """Keep freed memory in this process from now on, tensors of up to 16 MiB that is, or (False) give it back as usual.
 
     For the whole process and all of its allocations, so never called where a library's code runs as a guest.
 
@@ -33,7 +33,7 @@ def keep_freed(keep: bool = True) -> bool:
     libc = _glibc()
     if libc is None:
         return False
-    done = libc.mallopt(_MMAP_THRESHOLD, _LARGEST if keep else _USUAL), libc.mallopt(_TRIM_THRESHOLD, _NEVER if keep else _USUAL)
+    done = libc.mallopt(_MMAP_THRESHOLD, LARGEST_KEPT if keep else _USUAL), libc.mallopt(_TRIM_THRESHOLD, _NEVER if keep else _USUAL)
     if not keep:
         give_back_freed()
     return all(done)

@@ -18,6 +18,7 @@ from ..cells.describe import num_parameters
 from ..cells.reference import rule_channels
 from ..cells.spec import Candidate
 from .batches import EVALUATION_STREAMS, MIN_EVALUATION_BATCH, counts_all
+from .heap import LARGEST_KEPT
 from .lanes import head_lanes
 from .native.build import Native, native
 from .native.recurrence import saved_floats, scratch_floats
@@ -88,12 +89,23 @@ def pack_bytes(candidates: Sequence[Candidate], sizes: Sizes, device: str = "cpu
     Args:
         recompute: as of `Lanes`.
     """
-    lanes = sum(lane_bytes(c, sizes, device, recompute) for c in candidates)
-    return lanes + FLOAT * _scratch(candidates, sizes, device, recompute)
+    needs = [_lane(c, sizes, device, recompute) for c in candidates]
+    numbers = sum(need.numbers for need in needs)
+    # weights, gradients, rates and the best epoch's weights; what the optimizer remembers
+    held = sum((4 + len(MEMORY[c.optimizer])) * need.numbers for c, need in zip(candidates, needs, strict=True))
+    passes = sum(need.floats for need in needs) + _scratch(candidates, sizes, device, recompute)
+    step = 3 * numbers  # the optimizer's intermediate results: where those before them were too large for the heap to keep, in their place
+    return int(FLOAT * (held + (max(step, passes) if FLOAT * numbers > LARGEST_KEPT else step + passes)))
 
 
-def lane_bytes(candidate: Candidate, sizes: Sizes, device: str = "cpu", recompute: bool = False) -> int:
-    """What each further lane adds; arguments as of `pack_bytes`."""
+class _Need(NamedTuple):
+    """Of one lane: how many numbers train, and floats that the passes forward and back make."""
+
+    numbers: int
+    floats: float
+
+
+def _lane(candidate: Candidate, sizes: Sizes, device: str, recompute: bool) -> _Need:
     spec, hidden, batch = candidate.spec, candidate.hidden_size, sizes.batch(candidate)
     steps, inputs = sizes.steps, sizes.inputs
     base, rows = bases[spec.base], steps * batch
@@ -111,8 +123,7 @@ def lane_bytes(candidate: Candidate, sizes: Sizes, device: str = "cpu", recomput
             family = str(base.family(spec.options))
             floats += saved_floats(family, steps, batch, width + chosen.filters, hidden, recompute)
             floats += HOLES.get(family, 0.0) * rows * hidden if recompute else 0
-    # weights, gradients, rates, what the optimizer remembers, three of its intermediate results, the best epoch's weights
-    return int(FLOAT * (floats + (7 + len(MEMORY[candidate.optimizer])) * numbers))
+    return _Need(numbers, floats)
 
 
 def _kept(candidate: Candidate, chosen: Plan, inputs: int) -> float:

@@ -35,7 +35,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def attacked(tmp_path: Path, unbroken: Path) -> Attacked:
-    return Attacked(tmp_path / "runs", unbroken, random.Random(tmp_path.name), times(6, 40))
+    return Attacked(tmp_path / "runs", unbroken, random.Random(tmp_path.name), times(6, 72))
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def test_heads_that_are_killed(attacked: Attacked) -> None:
 
 
 def test_heads_that_are_killed_in_a_database(tmp_path: Path, unbroken: Path, server: Server) -> None:
-    attacked = Attacked(tmp_path / "runs", unbroken, random.Random(1), times(6, 40), server.url)
-    for _ in range(times(4, 30)):
+    attacked = Attacked(tmp_path / "runs", unbroken, random.Random(1), times(6, 72), server.url)
+    for _ in range(times(4, 40)):
         if not attacked.kill_soon(attacked.head()):
             break
         attacked.survived()
@@ -72,7 +72,7 @@ def test_heads_that_are_killed_in_a_database(tmp_path: Path, unbroken: Path, ser
 
 def test_a_database_server_that_is_killed(tmp_path: Path, unbroken: Path, server: Server) -> None:
     """The head ends with one line that says so and has no password in it; the server comes back, and so does the study."""
-    attacked = Attacked(tmp_path / "runs", unbroken, random.Random(2), times(6, 40), server.url)
+    attacked = Attacked(tmp_path / "runs", unbroken, random.Random(2), times(6, 72), server.url)
     for _ in range(times(3, 20)):
         head = attacked.head()
         time.sleep(0.2 + attacked.luck.random() * 1.5)
@@ -216,7 +216,7 @@ def test_workers_that_are_killed_and_stopped(attacked: Attacked, executor: str) 
 @pytest.mark.parametrize("executor", [pytest.param("local", marks=long_form), pytest.param("ray", marks=long_form)])
 def test_commands_that_are_killed_and_stopped(tmp_path: Path, unbroken: Path, executor: str) -> None:
     """With their workers, which do not outlive them; on Ray, the node's raylet too."""
-    attacked = Attacked(tmp_path / "runs", unbroken, random.Random(executor), {"local": 40, "ray": 160}[executor])
+    attacked = Attacked(tmp_path / "runs", unbroken, random.Random(executor), {"local": 72, "ray": 320}[executor])
     for i in range({"local": 20, "ray": 8}[executor]):
         process = attacked.command(executor)
         attacked.wait_for_records(attacked.luck.randint(1, 14), lambda process=process: process.poll() is None)
