@@ -70,4 +70,4 @@ def portable(error: Exception) -> Exception:
 
 def given_up(pack: Pack, deaths: int) -> PackResult:
     """The result of a pack that lost ``deaths`` workers."""
-    return failed_pack(pack, f"worker died {deaths} times (killed, out of memory, or lost)")
+    return failed_pack(pack, f"worker died {deaths} time{'s' * (deaths != 1)} (killed, out of memory, or lost)")

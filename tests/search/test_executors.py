@@ -216,6 +216,17 @@ def test_a_pack_whose_workers_all_die_fails_and_the_others_do_not(executor: Exec
     assert errors == [None, f"worker died {RETRIES + 1} times (killed, out of memory, or lost)", None]
 
 
+def test_no_more_retries_than_are_allowed() -> None:
+    made = executors["local"](Resources(workers=1, retries=0))
+    try:
+        made.submit(pack("doomed", LONG))
+        assert hit_trainer(made)[0] == []
+        (result,) = collect(made, 1)
+        assert result.lanes[0].outcome.error == "worker died 1 time (killed, out of memory, or lost)"
+    finally:
+        made.close()
+
+
 def test_a_worker_that_is_stopped_is_killed_and_its_pack_trained_elsewhere(executor: Executor, as_a_worker: None) -> None:
     until_both_train(executor)
     long = pack("stopped", 10)
