@@ -191,7 +191,7 @@ def test_what_a_pack_raises_is_raised_and_the_others_come_back(executor: Executo
 def test_a_worker_that_dies_is_replaced_and_its_pack_trained_again(
     executor: Executor, as_a_worker: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    long = pack("survivor", 20)
+    long = pack("survivor", 80)
     executor.submit(long)
     assert hit_trainer(executor)[0] == []
     executor.submit(pack("other"))
@@ -229,7 +229,7 @@ def test_no_more_retries_than_are_allowed() -> None:
 
 def test_a_worker_that_is_stopped_is_killed_and_its_pack_trained_elsewhere(executor: Executor, as_a_worker: None) -> None:
     until_both_train(executor)
-    long = pack("stopped", 10)
+    long = pack("stopped", 80)
     executor.submit(long)
     ended, stopped = hit_trainer(executor, signal.SIGSTOP)
     assert ended == []
@@ -243,7 +243,7 @@ def test_a_worker_that_is_stopped_is_killed_and_its_pack_trained_elsewhere(execu
 def test_cancel_forgets_what_has_not_started(executor: Executor) -> None:
     until_both_train(executor)
     for i in range(2):
-        executor.submit(pack(f"started/{i}", 15))
+        executor.submit(pack(f"started/{i}", 80))
     time.sleep(1.0)
     for i in range(5):
         executor.submit(pack(f"waiting/{i}"))
