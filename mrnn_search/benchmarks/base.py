@@ -18,9 +18,8 @@ import numpy as np
 from torch import Tensor
 
 from .._registry import InputError, Registry
+from ..engine.task import IGNORED as IGNORED
 from .sealed import Permit, SealedSplit
-
-IGNORED = -100  # a target that is not read, as torch's ``ignore_index``
 
 
 class Split(NamedTuple):

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from .._registry import InputError
+from ..engine.folders import cache_folder
 from .base import Split
 from .sources import how_to_get
 
@@ -122,11 +123,6 @@ def unpacked(data: bytes, path: Path) -> bytes:
         return gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"is a damaged gzip file: {error}", str(path)) from None
-
-
-def cache_folder() -> Path:
-    """``$MRNN_SEARCH_CACHE``, or the user's cache folder."""
-    return Path(os.environ.get("MRNN_SEARCH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mrnn-search")
 
 
 def cached(key_parts: Iterable[object], build: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -32,6 +32,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from .._registry import InputError
+from ..benchmarks.sealed import CONFIRMATION as CONFIRMATION
 from ..cells.rules.base import define
 from ..cells.spec import Candidate
 from . import replay
@@ -45,7 +46,6 @@ Direction = Literal["maximize", "minimize"]
 SCHEMA = 1
 Record = FrozenTrial | replay.Trial  # a trial as it was written
 SEARCH = "search"
-CONFIRMATION = "confirmation"
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from pathlib import Path
 import torch
 from filelock import FileLock  # torch itself depends on it
 
+from ..folders import cache_folder
+
 HERE = Path(__file__).parent
 SOURCES = ("recurrence.cpp", "rule.cpp")
 ISA_FLAGS = {"avx512": ("-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mfma"), "avx2": ("-mavx2", "-mfma"), "portable": ()}
@@ -153,8 +155,7 @@ def _run(command: list[str]) -> None:
 def _cache() -> Path:
     """A folder of the user's own; where none can be written, one for this process."""
     try:
-        base = os.environ.get("MRNN_SEARCH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mrnn-search"
-        folder = Path(base)
+        folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if os.access(folder, os.W_OK):
             return folder
